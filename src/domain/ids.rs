@@ -1,0 +1,122 @@
+//! Identifiers, parsed once at the edge and then carried as their own types.
+//!
+//! Stripe promises no more about an id than its prefix and that it may grow to 255 characters, so that is
+//! all that is checked. Sluicegate's own ids are a prefix and a time-ordered 128-bit number in Crockford's
+//! base 32.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+/// The longest id Stripe says it will ever send, in bytes.
+pub const MAX_LEN: usize = 255;
+
+/// Why a text is not an id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must start with `{prefix}`, followed by letters, digits, `_` or `-`, {MAX_LEN} characters at most")]
+pub struct InvalidId {
+    /// The prefix the id should have had; empty where any is allowed.
+    pub prefix: &'static str,
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(String);
+
+        impl $name {
+            /// What every id of this kind starts with.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// Takes the text as an id of this kind, or says what is wrong with it.
+            pub fn parse(text: &str) -> Result<Self, InvalidId> {
+                let well_formed = text.len() <= MAX_LEN
+                    && text.len() > Self::PREFIX.len()
+                    && text.starts_with(Self::PREFIX)
+                    && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+                if well_formed { Ok(Self(text.to_owned())) } else { Err(InvalidId { prefix: Self::PREFIX }) }
+            }
+
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// A connected account at Stripe.
+    AccountId = "acct_";
+    /// A top-up at Stripe.
+    TopupId = "tu_";
+    /// A transfer as Stripe names it.
+    StripeTransferId = "tr_";
+    /// A transfer as Sluicegate names it.
+    TransferId = "xfer_";
+    /// An API key of Sluicegate's.
+    KeyId = "key_";
+    /// A Stripe event, snapshot or thin. Stripe's own all start with `evt_`; no rule says they must.
+    EventId = "";
+}
+
+impl TransferId {
+    /// A new id from a time-ordered 128-bit number (UUID version 7).
+    pub fn from_uuid(uuid: Uuid) -> Self {
+        Self(format!("{}{}", Self::PREFIX, base32(uuid)))
+    }
+}
+
+impl KeyId {
+    /// A new id from a time-ordered 128-bit number (UUID version 7).
+    pub fn from_uuid(uuid: Uuid) -> Self {
+        Self(format!("{}{}", Self::PREFIX, base32(uuid)))
+    }
+}
+
+/// 26 characters of Crockford's base 32, most significant first, so that text order is number order.
+fn base32(uuid: Uuid) -> String {
+    const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    let number = uuid.as_u128();
+    (0..26).rev().map(|i| char::from(ALPHABET[((number >> (5 * i)) & 31) as usize])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_taken_by_prefix_length_and_alphabet_alone() {
+        assert!(AccountId::parse("acct_1SGconnexpress0001").is_ok());
+        assert!(EventId::parse("evt_test_65SGthin").is_ok());
+        for bad in
+            ["", "acct_", "tu_1", "acct_1\0", "acct_ä", "acct_1/../2", &format!("acct_{}", "x".repeat(251))]
+        {
+            assert!(AccountId::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(AccountId::parse(&format!("acct_{}", "x".repeat(250))).is_ok());
+    }
+
+    #[test]
+    fn own_ids_sort_by_their_time() {
+        let early = TransferId::from_uuid(Uuid::from_u128(1 << 80));
+        let late = TransferId::from_uuid(Uuid::from_u128(2 << 80));
+        assert!(early < late);
+        assert_eq!(early.as_str().len(), "xfer_".len() + 26);
+        assert_eq!(TransferId::from_uuid(Uuid::max()).as_str(), "xfer_7ZZZZZZZZZZZZZZZZZZZZZZZZZ");
+        assert!(TransferId::parse(early.as_str()).is_ok());
+    }
+}

@@ -1,0 +1,10 @@
+//! Sluicegate pays out Stripe Connect accounts with money the platform adds itself.
+//!
+//! The map of the house is `docs/ARCHITECTURE.md`. Arrows between modules go one way only:
+//! `cli → {http, worker} → flows → {store, stripe} → domain`, and `tests/walls.rs` holds them to it.
+
+pub mod clock;
+pub mod domain;
+pub mod embedded;
+pub mod sandbox;
+pub mod stripe;

