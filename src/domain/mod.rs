@@ -2,5 +2,16 @@
 //!
 //! Nothing here is async, reads a clock, draws a random number, or knows of a database, HTTP or Stripe's wire.
 
+pub mod account;
+pub mod event;
+pub mod evidence;
+pub mod funds;
 pub mod ids;
+pub mod ledger;
 pub mod money;
+pub mod reason;
+pub mod refusal;
+pub mod release;
+pub mod task;
+pub mod topup;
+pub mod transfer;

@@ -1,0 +1,114 @@
+//! The codes that say why an account may not be paid or why a transfer has not gone out.
+//!
+//! Their order is the order in which they are shown, and the line between "not ready" and "ready, but no
+//! money": a transfer with only codes from [`Reason::FundsInsufficient`] on stands in the funding line.
+
+use serde::{Serialize, Serializer};
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $code:literal,)*) => {
+        /// Why something waits; `Ord` is the order of display.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Reason {
+            /// Every code, in order.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
+
+            /// The code as the API shows it.
+            pub fn code(self) -> &'static str {
+                match self {
+                    $(Reason::$name => $code,)*
+                }
+            }
+
+            /// Takes a code of the API.
+            pub fn parse(code: &str) -> Option<Reason> {
+                match code {
+                    $($code => Some(Reason::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// An operator, or a refused configuration, stopped all releases.
+    ReleasesPaused = "releases_paused",
+    /// An operator holds this transfer.
+    OnHold = "on_hold",
+    /// It is larger than the limit above which another key must approve.
+    ApprovalRequired = "approval_required",
+    /// Its `release_after` has not come.
+    Scheduled = "scheduled",
+    /// The day's cap is used up.
+    DailyCapReached = "daily_cap_reached",
+    /// Neither an event nor a call has shown this account.
+    AccountUnknown = "account_unknown",
+    /// The account left the platform, or Stripe no longer lets us see it.
+    AccountDeauthorized = "account_deauthorized",
+    /// Stripe rejected, listed, reviews or paused the account.
+    AccountBlocked = "account_blocked",
+    /// Onboarding was not finished.
+    DetailsNotSubmitted = "details_not_submitted",
+    /// `charges_enabled` is false.
+    ChargesDisabled = "charges_disabled",
+    /// `payouts_enabled` is false.
+    PayoutsDisabled = "payouts_disabled",
+    /// The `transfers` capability is not active.
+    TransfersInactive = "transfers_inactive",
+    /// Requirements are past due.
+    RequirementsPastDue = "requirements_past_due",
+    /// The account's country and currency can't be paid from this platform.
+    CorridorUnsupported = "corridor_unsupported",
+    /// Neither an event nor a call has shown the top-up the transfer is tied to.
+    TopupUnknown = "topup_unknown",
+    /// The top-up has not succeeded yet.
+    TopupPending = "topup_pending",
+    /// The top-up succeeded; its money is not available yet.
+    TopupNotSettled = "topup_not_settled",
+    /// The top-up failed, was canceled or was reversed.
+    TopupFailed = "topup_failed",
+    /// Ready, but no settled money is left for it.
+    FundsInsufficient = "funds_insufficient",
+    /// Stripe refused for lack of funds; its balance does not cover the first in line yet.
+    StripeBalanceInsufficient = "stripe_balance_insufficient",
+    /// Stripe gave no definite answer; it is being asked again.
+    StripeUnavailable = "stripe_unavailable",
+}
+
+impl Reason {
+    /// Whether a transfer with this code is not even in the line for money.
+    pub fn before_funds(self) -> bool {
+        self < Reason::FundsInsufficient
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.code())
+    }
+}
+
+/// The codes of a list of reasons, as stored and shown.
+pub fn codes(reasons: &[Reason]) -> Vec<String> {
+    reasons.iter().map(|reason| reason.code().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_read_back_and_keep_their_order() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::parse(reason.code()), Some(*reason));
+        }
+        assert!(Reason::ALL.is_sorted());
+        assert_eq!(Reason::ALL.len(), 21);
+        assert!(Reason::TopupFailed.before_funds() && !Reason::FundsInsufficient.before_funds());
+    }
+}
