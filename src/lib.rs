@@ -6,5 +6,7 @@
 pub mod clock;
 pub mod domain;
 pub mod embedded;
+pub mod flows;
 pub mod sandbox;
+pub mod store;
 pub mod stripe;

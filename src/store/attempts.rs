@@ -1,0 +1,216 @@
+//! What was sent to Stripe for a transfer, and every answer about it.
+
+use sqlx::types::time::OffsetDateTime;
+use sqlx::{FromRow, PgConnection};
+
+use super::db::StoreError;
+use crate::domain::release;
+
+/// One idempotency key's use, as stored.
+#[derive(Clone, Debug, FromRow)]
+pub struct Attempt {
+    /// N of `xfer_….N`.
+    pub n: i32,
+    /// The frozen form body.
+    pub body: String,
+    /// How often it was sent.
+    pub sends: i32,
+    first_sent_at: Option<OffsetDateTime>,
+    last_sent_at: Option<OffsetDateTime>,
+    last_ended_at: Option<OffsetDateTime>,
+    in_flight: bool,
+    answered: bool,
+    look_up_due: bool,
+    empty_look_ups: i32,
+    last_look_up_at: Option<OffsetDateTime>,
+    not_before: Option<OffsetDateTime>,
+}
+
+impl Attempt {
+    /// The domain's view. A call whose end was never recorded (the process died) may have gone on until
+    /// `longest_call` after its start.
+    pub fn view(&self, longest_call: time::Duration) -> release::Attempt {
+        let ended_at = match (self.in_flight, self.last_sent_at) {
+            (true, Some(sent_at)) => Some(sent_at + longest_call),
+            _ => self.last_ended_at.or(self.last_sent_at),
+        };
+        release::Attempt {
+            n: self.n,
+            sends: self.sends,
+            first_sent_at: self.first_sent_at,
+            ended_at,
+            not_before: self.not_before,
+            answered: self.answered,
+            look_up_due: self.look_up_due,
+            empty_look_ups: self.empty_look_ups,
+            last_look_up_at: self.last_look_up_at,
+        }
+    }
+}
+
+/// The attempt with this N.
+pub async fn find(conn: &mut PgConnection, transfer: &str, n: i32) -> Result<Option<Attempt>, StoreError> {
+    const SQL: &str = "-- find_attempt
+        select * from attempts where transfer = $1 and n = $2";
+    Ok(sqlx::query_as(SQL).bind(transfer).bind(n).fetch_optional(conn).await?)
+}
+
+/// Freezes the body for this N; one that was frozen before stays as it is.
+pub async fn freeze(
+    conn: &mut PgConnection,
+    transfer: &str,
+    n: i32,
+    body: &str,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- freeze
+        insert into attempts (transfer, n, body, prepared_at) values ($1, $2, $3, $4) on conflict do nothing";
+    sqlx::query(SQL).bind(transfer).bind(n).bind(body).bind(now).execute(conn).await?;
+    Ok(())
+}
+
+/// Writes down that a send begins, before it does.
+pub async fn begin_send(
+    conn: &mut PgConnection,
+    transfer: &str,
+    n: i32,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- begin_send
+        update attempts set sends = sends + 1, first_sent_at = coalesce(first_sent_at, $3), last_sent_at = $3,
+            in_flight = true, empty_look_ups = 0, last_look_up_at = null, not_before = null
+        where transfer = $1 and n = $2";
+    sqlx::query(SQL).bind(transfer).bind(n).bind(now).execute(conn).await?;
+    Ok(())
+}
+
+/// What the end of a send showed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SendEnd {
+    /// Stripe answered with a 5xx that it keeps for this key.
+    pub answered: bool,
+    /// No more sends before a look-up.
+    pub look_up_due: bool,
+    /// Nothing before this.
+    pub not_before: Option<OffsetDateTime>,
+    /// A definite end: `created` or `refused`.
+    pub outcome: Option<&'static str>,
+}
+
+/// Writes down how a send ended.
+pub async fn end_send(
+    conn: &mut PgConnection,
+    transfer: &str,
+    n: i32,
+    end: SendEnd,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- end_send
+        update attempts set in_flight = false, last_ended_at = $3, answered = answered or $4,
+            look_up_due = look_up_due or $5, not_before = $6, outcome = coalesce(outcome, $7)
+        where transfer = $1 and n = $2";
+    sqlx::query(SQL)
+        .bind(transfer)
+        .bind(n)
+        .bind(now)
+        .bind(end.answered)
+        .bind(end.look_up_due)
+        .bind(end.not_before)
+        .bind(end.outcome)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Takes back a send that was written down but not made.
+pub async fn undo_send(conn: &mut PgConnection, transfer: &str, n: i32) -> Result<(), StoreError> {
+    const SQL: &str = "-- undo_send
+        update attempts set in_flight = false, sends = sends - 1,
+            first_sent_at = case when sends = 1 then null else first_sent_at end,
+            last_sent_at = case when sends = 1 then null else last_sent_at end
+        where transfer = $1 and n = $2 and in_flight";
+    sqlx::query(SQL).bind(transfer).bind(n).execute(conn).await?;
+    Ok(())
+}
+
+/// Counts a complete look-up that found nothing.
+pub async fn record_empty_look_up(
+    conn: &mut PgConnection,
+    transfer: &str,
+    n: i32,
+    began_at: OffsetDateTime,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- record_empty_look_up
+        update attempts set empty_look_ups = empty_look_ups + 1, last_look_up_at = $3, not_before = null
+        where transfer = $1 and n = $2";
+    sqlx::query(SQL).bind(transfer).bind(n).bind(began_at).execute(conn).await?;
+    Ok(())
+}
+
+/// Puts everything about this N off: a look-up failed, or Stripe asked for patience.
+pub async fn put_off(
+    conn: &mut PgConnection,
+    transfer: &str,
+    n: i32,
+    until: OffsetDateTime,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- put_off
+        update attempts set not_before = $3 where transfer = $1 and n = $2";
+    sqlx::query(SQL).bind(transfer).bind(n).bind(until).execute(conn).await?;
+    Ok(())
+}
+
+/// Marks the end of this N: `created`, `refused` or `superseded`.
+pub async fn close(conn: &mut PgConnection, transfer: &str, n: i32, outcome: &str) -> Result<(), StoreError> {
+    const SQL: &str = "-- close
+        update attempts set outcome = coalesce(outcome, $3), in_flight = false where transfer = $1 and n = $2";
+    sqlx::query(SQL).bind(transfer).bind(n).bind(outcome).execute(conn).await?;
+    Ok(())
+}
+
+/// Evidence of one call.
+#[derive(Clone, Debug)]
+pub struct Call<'a> {
+    /// `create` or `look_up`.
+    pub kind: &'static str,
+    /// When it began.
+    pub started_at: OffsetDateTime,
+    /// When it ended.
+    pub ended_at: OffsetDateTime,
+    /// What it showed, in one word.
+    pub outcome: &'a str,
+    /// HTTP status.
+    pub status: Option<u16>,
+    /// Stripe's error code.
+    pub code: Option<&'a str>,
+    /// Stripe's text.
+    pub message: Option<&'a str>,
+    /// Stripe's request id.
+    pub request_id: Option<&'a str>,
+}
+
+/// Keeps the evidence of a call.
+pub async fn insert_call(
+    conn: &mut PgConnection,
+    transfer: &str,
+    n: i32,
+    call: &Call<'_>,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- insert_call
+        insert into calls (transfer, n, kind, started_at, ended_at, outcome, status, code, message, request_id)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    sqlx::query(SQL)
+        .bind(transfer)
+        .bind(n)
+        .bind(call.kind)
+        .bind(call.started_at)
+        .bind(call.ended_at)
+        .bind(call.outcome)
+        .bind(call.status.map(i32::from))
+        .bind(call.code)
+        .bind(call.message)
+        .bind(call.request_id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! All SQL, one file a table family.
+//!
+//! Functions take a connection and say verb and guard in their name; they decide nothing about business.
+//! Times come in as parameters, so that the database's clock never takes part.
+
+pub mod accounts;
+pub mod attempts;
+pub mod controls;
+pub mod db;
+pub mod idempotency;
+pub mod ledger;
+pub mod outbox;
+pub mod tasks;
+pub mod topups;
+pub mod transfers;

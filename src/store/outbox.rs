@@ -1,0 +1,207 @@
+//! The outbox: received events and observed answers, written once.
+
+use sqlx::types::time::OffsetDateTime;
+use sqlx::{FromRow, PgConnection};
+
+use super::db::StoreError;
+
+/// An event to store.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// Stripe's id.
+    pub event_id: String,
+    /// Its own `created`; the epoch where that can't be read.
+    pub created: OffsetDateTime,
+    /// `snapshot` or `thin`.
+    pub kind: &'static str,
+    /// Stripe's type.
+    pub event_type: String,
+    /// The connected account it came from.
+    pub account: Option<String>,
+    /// Whom it rings for.
+    pub subject_kind: Option<&'static str>,
+    /// Which one.
+    pub subject: Option<String>,
+    /// Live or test mode.
+    pub livemode: bool,
+    /// The API version its object is rendered in.
+    pub api_version: Option<String>,
+    /// Why nothing is done with it.
+    pub ignored: Option<&'static str>,
+    /// When it arrived.
+    pub received_at: OffsetDateTime,
+    /// The `Stripe-Signature` header.
+    pub signature: String,
+    /// The label of the secret that matched.
+    pub secret_label: Option<String>,
+    /// The raw bytes.
+    pub payload: bytes::Bytes,
+}
+
+/// An answer of Stripe's API, kept as evidence.
+#[derive(Clone, Debug)]
+pub struct Observation<'a> {
+    /// A fresh id, `obs_…`.
+    pub id: String,
+    /// What was seen: `account`, `topup`, `balance_transaction`, `transfer`, `account.unreachable` …
+    pub event_type: &'static str,
+    /// Whom it is about.
+    pub subject_kind: &'static str,
+    /// Which one.
+    pub subject: &'a str,
+    /// Live or test mode.
+    pub livemode: bool,
+    /// When the call began.
+    pub observed_from: OffsetDateTime,
+    /// The last seq handed out when the call began.
+    pub after_seq: i64,
+    /// When the answer was there.
+    pub received_at: OffsetDateTime,
+    /// The answer's body.
+    pub payload: &'a [u8],
+}
+
+/// An event as the flows read it.
+#[derive(Clone, Debug, FromRow)]
+pub struct StoredEvent {
+    /// Stripe's id.
+    pub event_id: String,
+    /// Its own `created`.
+    pub created: OffsetDateTime,
+    /// Order of receipt.
+    pub seq: i64,
+    /// `snapshot`, `thin` or `observation`.
+    pub kind: String,
+    /// Stripe's type.
+    #[sqlx(rename = "type")]
+    pub event_type: String,
+    /// The API version its object is rendered in.
+    pub api_version: Option<String>,
+    /// The raw bytes.
+    pub payload: Vec<u8>,
+}
+
+/// Stores a batch and rings a bell for each new event that is acted on, in one statement; returns the ids
+/// that were new. The batch must be sorted by id: two batches that cross would deadlock.
+pub async fn insert_new(conn: &mut PgConnection, batch: &[NewEvent]) -> Result<Vec<String>, StoreError> {
+    const SQL: &str = "-- insert_new
+        with incoming as materialized (
+            select * from unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[],
+                $7::text[], $8::bool[], $9::text[], $10::text[], $11::timestamptz[], $12::text[], $13::text[],
+                $14::bytea[])
+                as t (event_id, created, kind, type, account, subject_kind, subject, livemode, api_version,
+                      ignored, received_at, signature, secret_label, payload)
+        ), stored as (
+            insert into outbox (source, event_id, created, kind, type, account, subject_kind, subject, livemode,
+                api_version, ignored, received_at, signature, secret_label, payload)
+            select 'webhook', * from incoming
+            on conflict (event_id, created) do nothing
+            returning event_id, created, seq, subject_kind, subject, livemode, ignored, received_at
+        ), rung as (
+            insert into tasks (id, kind, subject, livemode, event_id, event_created, run_at)
+            select seq, subject_kind, subject, livemode, event_id, created, received_at from stored
+            where ignored is null
+        )
+        select event_id from stored";
+    let column = |f: fn(&NewEvent) -> String| batch.iter().map(f).collect::<Vec<_>>();
+    let optional = |f: fn(&NewEvent) -> Option<String>| batch.iter().map(f).collect::<Vec<_>>();
+    let payloads: Vec<&[u8]> = batch.iter().map(|e| e.payload.as_ref()).collect();
+    let new = sqlx::query_scalar(SQL)
+        .bind(column(|e| e.event_id.clone()))
+        .bind(batch.iter().map(|e| e.created).collect::<Vec<_>>())
+        .bind(column(|e| e.kind.to_owned()))
+        .bind(column(|e| e.event_type.clone()))
+        .bind(optional(|e| e.account.clone()))
+        .bind(optional(|e| e.subject_kind.map(str::to_owned)))
+        .bind(optional(|e| e.subject.clone()))
+        .bind(batch.iter().map(|e| e.livemode).collect::<Vec<_>>())
+        .bind(optional(|e| e.api_version.clone()))
+        .bind(optional(|e| e.ignored.map(str::to_owned)))
+        .bind(batch.iter().map(|e| e.received_at).collect::<Vec<_>>())
+        .bind(column(|e| e.signature.clone()))
+        .bind(optional(|e| e.secret_label.clone()))
+        .bind(payloads)
+        .fetch_all(conn)
+        .await?;
+    Ok(new)
+}
+
+/// Keeps an answer of Stripe's API.
+pub async fn insert_observation(conn: &mut PgConnection, seen: &Observation<'_>) -> Result<(), StoreError> {
+    const SQL: &str = "-- insert_observation
+        insert into outbox (source, kind, event_id, created, type, subject_kind, subject, livemode, received_at,
+            observed_from, after_seq, payload)
+        values ('api', 'observation', $1, $2, $3, $4, $5, $6, $7, $2, $8, $9)";
+    sqlx::query(SQL)
+        .bind(&seen.id)
+        .bind(seen.observed_from)
+        .bind(seen.event_type)
+        .bind(seen.subject_kind)
+        .bind(seen.subject)
+        .bind(seen.livemode)
+        .bind(seen.received_at)
+        .bind(seen.after_seq)
+        .bind(seen.payload)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The last sequence number handed out: everything received so far has this one or a lower.
+pub async fn last_seq(conn: &mut PgConnection) -> Result<i64, StoreError> {
+    const SQL: &str = "-- last_seq
+        select last_value from outbox_seq";
+    Ok(sqlx::query_scalar(SQL).fetch_one(conn).await?)
+}
+
+/// The events with these keys, oldest `created` first.
+pub async fn list_by_keys(
+    conn: &mut PgConnection,
+    keys: &[(String, OffsetDateTime)],
+) -> Result<Vec<StoredEvent>, StoreError> {
+    const SQL: &str = "-- list_by_keys
+        select o.event_id, o.created, o.seq, o.kind, o.type, o.api_version, o.payload
+        from unnest($1::text[], $2::timestamptz[]) as k (event_id, created)
+        join outbox o on o.event_id = k.event_id and o.created = k.created
+        order by o.created, o.seq";
+    let ids: Vec<&str> = keys.iter().map(|(id, _)| id.as_str()).collect();
+    let times: Vec<OffsetDateTime> = keys.iter().map(|(_, created)| *created).collect();
+    Ok(sqlx::query_as(SQL).bind(ids).bind(times).fetch_all(conn).await?)
+}
+
+/// Makes the weekly partitions around this instant; returns how many were new.
+pub async fn ensure_partitions(conn: &mut PgConnection, now: OffsetDateTime) -> Result<i32, StoreError> {
+    const SQL: &str = "-- ensure_partitions
+        select outbox_ensure_partitions($1)";
+    Ok(sqlx::query_scalar(SQL).bind(now).fetch_one(conn).await?)
+}
+
+/// How many bodies that are no events are kept.
+const QUARANTINE_SIZE: i64 = 1_000;
+
+/// Keeps a body with a good signature that is no Stripe event, and lets the oldest beyond a thousand go.
+pub async fn quarantine(
+    conn: &mut PgConnection,
+    received_at: OffsetDateTime,
+    secret_label: Option<&str>,
+    signature: &str,
+    problem: &str,
+    payload: &[u8],
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- quarantine
+        with kept as (
+            insert into quarantine (received_at, secret_label, signature, problem, payload)
+            values ($1, $2, $3, $4, $5) returning id
+        )
+        delete from quarantine where id <= (select id from kept) - $6";
+    sqlx::query(SQL)
+        .bind(received_at)
+        .bind(secret_label)
+        .bind(signature)
+        .bind(problem)
+        .bind(payload)
+        .bind(QUARANTINE_SIZE)
+        .execute(conn)
+        .await?;
+    Ok(())
+}

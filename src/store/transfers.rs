@@ -1,0 +1,378 @@
+//! Transfers and their history.
+
+use std::collections::BTreeMap;
+
+use sqlx::types::Json;
+use sqlx::types::time::OffsetDateTime;
+use sqlx::{FromRow, PgConnection};
+
+use super::db::StoreError;
+use crate::domain::ids::{AccountId, StripeTransferId, TopupId, TransferId};
+use crate::domain::money::Currency;
+use crate::domain::reason::{Reason, codes};
+use crate::domain::transfer::{Controls, Status};
+
+/// A transfer as stored.
+#[derive(Clone, Debug)]
+pub struct Transfer {
+    /// Ours.
+    pub id: TransferId,
+    /// Live or test mode.
+    pub livemode: bool,
+    /// Where it stands.
+    pub status: Status,
+    /// Why it waits.
+    pub waiting_on: Vec<Reason>,
+    /// Whom it pays.
+    pub destination: AccountId,
+    /// How much, in minor units.
+    pub amount_minor: i64,
+    /// In which currency.
+    pub currency: Currency,
+    /// The top-up it must be paid from.
+    pub topup: Option<TopupId>,
+    /// The caller's label; none means its own id.
+    pub transfer_group: Option<String>,
+    /// The caller's text.
+    pub description: Option<String>,
+    /// The caller's pairs.
+    pub metadata: BTreeMap<String, String>,
+    /// Not before this.
+    pub release_after: Option<OffsetDateTime>,
+    /// Higher goes first.
+    pub priority: i32,
+    /// Since when it is held.
+    pub held_at: Option<OffsetDateTime>,
+    /// N of the idempotency key used now or next.
+    pub generation: i32,
+    /// How often its money was reserved.
+    pub reservations: i32,
+    /// When it should go out, as far as that is known.
+    pub expected_release_at: Option<OffsetDateTime>,
+    /// Its id at Stripe.
+    pub stripe_transfer: Option<StripeTransferId>,
+    /// What came back, in minor units.
+    pub amount_reversed_minor: i64,
+    /// Stripe's refusal: code and text.
+    pub failure: Option<(String, String)>,
+    /// When it was asked for.
+    pub created_at: OffsetDateTime,
+    /// When it last changed.
+    pub updated_at: OffsetDateTime,
+}
+
+impl Transfer {
+    /// What operators and the caller decided about it.
+    pub fn controls(&self, paused: bool) -> Controls {
+        Controls { paused, held: self.held_at.is_some(), release_after: self.release_after }
+    }
+
+    /// The label it carries at Stripe, by which a lost answer is found again.
+    pub fn group_at_stripe(&self) -> &str {
+        self.transfer_group.as_deref().unwrap_or(self.id.as_str())
+    }
+}
+
+/// A row of `transfers`, for any query that selects all of it.
+#[derive(FromRow)]
+pub(super) struct Row {
+    id: String,
+    livemode: bool,
+    status: String,
+    waiting_on: Vec<String>,
+    destination: String,
+    amount: i64,
+    currency: String,
+    topup: Option<String>,
+    transfer_group: Option<String>,
+    description: Option<String>,
+    metadata: Json<BTreeMap<String, String>>,
+    release_after: Option<OffsetDateTime>,
+    priority: i32,
+    held_at: Option<OffsetDateTime>,
+    generation: i32,
+    reservations: i32,
+    expected_release_at: Option<OffsetDateTime>,
+    stripe_transfer: Option<String>,
+    amount_reversed: i64,
+    failure_code: Option<String>,
+    failure_message: Option<String>,
+    created_at: OffsetDateTime,
+    updated_at: OffsetDateTime,
+}
+
+impl Row {
+    pub(super) fn read(self) -> Result<Transfer, StoreError> {
+        let odd = |what: &str| StoreError::Unreadable(format!("transfer {}: {what}", self.id));
+        Ok(Transfer {
+            status: Status::parse(&self.status).ok_or_else(|| odd("status"))?,
+            destination: AccountId::parse(&self.destination).map_err(|_| odd("destination"))?,
+            currency: Currency::parse(&self.currency).map_err(|_| odd("currency"))?,
+            topup: self.topup.as_deref().map(TopupId::parse).transpose().map_err(|_| odd("topup"))?,
+            stripe_transfer: match self.stripe_transfer.as_deref() {
+                Some(id) => Some(StripeTransferId::parse(id).map_err(|_| odd("stripe_transfer"))?),
+                None => None,
+            },
+            id: TransferId::parse(&self.id).map_err(|_| odd("id"))?,
+            livemode: self.livemode,
+            waiting_on: self.waiting_on.iter().filter_map(|code| Reason::parse(code)).collect(),
+            amount_minor: self.amount,
+            transfer_group: self.transfer_group,
+            description: self.description,
+            metadata: self.metadata.0,
+            release_after: self.release_after,
+            priority: self.priority,
+            held_at: self.held_at,
+            generation: self.generation,
+            reservations: self.reservations,
+            expected_release_at: self.expected_release_at,
+            amount_reversed_minor: self.amount_reversed,
+            failure: self.failure_code.map(|code| (code, self.failure_message.unwrap_or_default())),
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        })
+    }
+}
+
+/// Stores a new transfer, waiting.
+pub async fn insert(
+    conn: &mut PgConnection,
+    transfer: &Transfer,
+    created_by: &str,
+    idempotency_key: &str,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- insert_transfer
+        insert into transfers (id, livemode, status, destination, amount, currency, topup, transfer_group,
+            description, metadata, release_after, priority, created_by, idempotency_key, created_at, updated_at)
+        values ($1, $2, 'waiting', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14)";
+    sqlx::query(SQL)
+        .bind(transfer.id.as_str())
+        .bind(transfer.livemode)
+        .bind(transfer.destination.as_str())
+        .bind(transfer.amount_minor)
+        .bind(transfer.currency.as_str())
+        .bind(transfer.topup.as_ref().map(|id| id.as_str()))
+        .bind(&transfer.transfer_group)
+        .bind(&transfer.description)
+        .bind(Json(&transfer.metadata))
+        .bind(transfer.release_after)
+        .bind(transfer.priority)
+        .bind(created_by)
+        .bind(idempotency_key)
+        .bind(transfer.created_at)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Reads a transfer as it is.
+pub async fn find(conn: &mut PgConnection, id: &str) -> Result<Option<Transfer>, StoreError> {
+    const SQL: &str = "-- find_transfer
+        select * from transfers where id = $1";
+    let row: Option<Row> = sqlx::query_as(SQL).bind(id).fetch_optional(conn).await?;
+    row.map(Row::read).transpose()
+}
+
+/// Reads a transfer and keeps others from changing it until the transaction ends.
+pub async fn find_for_update(conn: &mut PgConnection, id: &str) -> Result<Option<Transfer>, StoreError> {
+    const SQL: &str = "-- find_transfer_for_update
+        select * from transfers where id = $1 for no key update";
+    let row: Option<Row> = sqlx::query_as(SQL).bind(id).fetch_optional(conn).await?;
+    row.map(Row::read).transpose()
+}
+
+/// Our transfer with this id at Stripe.
+pub async fn find_id_by_stripe(
+    conn: &mut PgConnection,
+    stripe_transfer: &str,
+) -> Result<Option<String>, StoreError> {
+    const SQL: &str = "-- find_id_by_stripe
+        select id from transfers where stripe_transfer = $1";
+    Ok(sqlx::query_scalar(SQL).bind(stripe_transfer).fetch_optional(conn).await?)
+}
+
+/// The head of the line of a currency, locked: transfers that wait for nothing but money, in release order.
+pub async fn list_line_for_update(
+    conn: &mut PgConnection,
+    livemode: bool,
+    currency: Currency,
+    after: Option<&Transfer>,
+    limit: i64,
+) -> Result<Vec<Transfer>, StoreError> {
+    const SQL: &str = "-- list_line_for_update
+        select * from transfers
+        where livemode = $1 and currency = $2 and fundable
+            and ($3::text is null or (-priority, created_at, id) > (-$4::int, $5, $3))
+        order by priority desc, created_at, id limit $6 for no key update";
+    let rows: Vec<Row> = sqlx::query_as(SQL)
+        .bind(livemode)
+        .bind(currency.as_str())
+        .bind(after.map(|t| t.id.as_str()))
+        .bind(after.map(|t| t.priority))
+        .bind(after.map(|t| t.created_at))
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    rows.into_iter().map(Row::read).collect()
+}
+
+/// The first in a currency's line.
+pub async fn find_first_in_line(
+    conn: &mut PgConnection,
+    livemode: bool,
+    currency: Currency,
+) -> Result<Option<Transfer>, StoreError> {
+    const SQL: &str = "-- find_first_in_line
+        select * from transfers where livemode = $1 and currency = $2 and fundable
+        order by priority desc, created_at, id limit 1";
+    let row: Option<Row> =
+        sqlx::query_as(SQL).bind(livemode).bind(currency.as_str()).fetch_optional(conn).await?;
+    row.map(Row::read).transpose()
+}
+
+/// Whose transfers are to be looked at again.
+#[derive(Clone, Copy, Debug)]
+pub enum Of<'a> {
+    /// One account's.
+    Destination(&'a str),
+    /// Those tied to one top-up.
+    Topup(&'a str),
+    /// All.
+    Everyone,
+}
+
+/// The ids of transfers that wait or are under way.
+pub async fn list_open_ids(
+    conn: &mut PgConnection,
+    livemode: bool,
+    of: Of<'_>,
+) -> Result<Vec<String>, StoreError> {
+    const BY_DESTINATION: &str = "-- list_open_ids
+        select id from transfers where livemode = $1 and destination = $2 and status in ('waiting', 'releasing')";
+    const BY_TOPUP: &str = "-- list_open_ids
+        select id from transfers where livemode = $1 and topup = $2 and status in ('waiting', 'releasing')";
+    const ALL: &str = "-- list_open_ids
+        select id from transfers where livemode = $1 and $2 = '' and status in ('waiting', 'releasing')";
+    let (sql, of) = match of {
+        Of::Destination(account) => (BY_DESTINATION, account),
+        Of::Topup(topup) => (BY_TOPUP, topup),
+        Of::Everyone => (ALL, ""),
+    };
+    Ok(sqlx::query_scalar(sql).bind(livemode).bind(of).fetch_all(conn).await?)
+}
+
+/// What a change of a transfer leaves behind.
+#[derive(Clone, Debug)]
+pub struct Change<'a> {
+    /// The new status.
+    pub status: Status,
+    /// The new reasons to wait.
+    pub waiting_on: &'a [Reason],
+    /// It waits for nothing but money.
+    pub fundable: bool,
+    /// When it should go out.
+    pub expected_release_at: Option<OffsetDateTime>,
+    /// N of the key used now or next.
+    pub generation: i32,
+    /// How often its money was reserved.
+    pub reservations: i32,
+    /// Its id at Stripe.
+    pub stripe_transfer: Option<&'a str>,
+    /// What came back, in minor units.
+    pub amount_reversed_minor: i64,
+    /// Stripe's refusal: code and text.
+    pub failure: Option<(&'a str, &'a str)>,
+}
+
+impl<'a> Change<'a> {
+    /// No change yet: the row as it is, with no reasons.
+    pub fn of(transfer: &'a Transfer) -> Self {
+        Self {
+            status: transfer.status,
+            waiting_on: &[],
+            fundable: false,
+            expected_release_at: transfer.expected_release_at,
+            generation: transfer.generation,
+            reservations: transfer.reservations,
+            stripe_transfer: transfer.stripe_transfer.as_ref().map(|id| id.as_str()),
+            amount_reversed_minor: transfer.amount_reversed_minor,
+            failure: transfer.failure.as_ref().map(|(code, text)| (code.as_str(), text.as_str())),
+        }
+    }
+}
+
+/// Writes a change of a transfer that the caller has locked, and its history where status or reasons differ.
+pub async fn record_change(
+    conn: &mut PgConnection,
+    transfer: &Transfer,
+    change: &Change<'_>,
+    cause: &str,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- record_change
+        update transfers set status = $2, waiting_on = $3, fundable = $4, generation = $5, reservations = $6,
+            stripe_transfer = $7, amount_reversed = $8, failure_code = $9, failure_message = $10,
+            expected_release_at = $11, updated_at = case when $12 then $13 else updated_at end,
+            released_at = case when $7::text is not null then coalesce(released_at, $13) end
+        where id = $1";
+    let seen_change = transfer.status != change.status
+        || transfer.waiting_on != change.waiting_on
+        || transfer.amount_reversed_minor != change.amount_reversed_minor;
+    let waiting_on = codes(change.waiting_on);
+    sqlx::query(SQL)
+        .bind(transfer.id.as_str())
+        .bind(change.status.as_str())
+        .bind(&waiting_on)
+        .bind(change.fundable)
+        .bind(change.generation)
+        .bind(change.reservations)
+        .bind(change.stripe_transfer)
+        .bind(change.amount_reversed_minor)
+        .bind(change.failure.map(|(code, _)| code))
+        .bind(change.failure.map(|(_, text)| text))
+        .bind(change.expected_release_at)
+        .bind(seen_change)
+        .bind(now)
+        .execute(&mut *conn)
+        .await?;
+    if seen_change {
+        insert_history(conn, transfer.id.as_str(), change.status, &waiting_on, cause, now).await?;
+    }
+    Ok(())
+}
+
+/// Adds to a transfer's history.
+pub async fn insert_history(
+    conn: &mut PgConnection,
+    transfer: &str,
+    status: Status,
+    waiting_on: &[String],
+    cause: &str,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- insert_history
+        insert into transfer_history (transfer, at, status, waiting_on, cause) values ($1, $2, $3, $4, $5)";
+    sqlx::query(SQL)
+        .bind(transfer)
+        .bind(now)
+        .bind(status.as_str())
+        .bind(waiting_on)
+        .bind(cause)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Holds a transfer back (`by` whom) or lets it go on.
+pub async fn set_hold(
+    conn: &mut PgConnection,
+    id: &str,
+    by: Option<&str>,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- set_hold
+        update transfers set held_by = $2, held_at = case when $2::text is not null then $3 end, updated_at = $3
+        where id = $1";
+    sqlx::query(SQL).bind(id).bind(by).bind(now).execute(conn).await?;
+    Ok(())
+}
