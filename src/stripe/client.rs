@@ -1,0 +1,315 @@
+//! A client of Stripe's API: every call pinned to one version, paced, bounded and measured.
+//!
+//! The calls by name are in `calls`, one HTTP exchange is in `transport`. A POST goes out once: whoever owns the attempt decides about another. A GET is tried up to three times. The
+//! client knows no database and no decision; what it returns says what is certain and what is not.
+
+use std::fmt;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _};
+use bytes::Bytes;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tracing::{Instrument as _, field};
+
+use super::error::{Failure, FailureKind, StripeError, header, replayed};
+use super::form;
+use super::rate::Pace;
+use super::transport::{Call, Reply, Transport};
+use super::wire::{Item, List, Object};
+
+pub use super::calls::TransferQuery;
+pub use super::rate::Lane;
+pub use super::transport::BuildError;
+
+/// Entries asked for on one page: the most that Stripe gives.
+const PAGE: u32 = 100;
+/// A longer `Retry-After` than this is left to the caller.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What a client is made of.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// Like `https://api.stripe.com`.
+    pub base: String,
+    /// `sk_…` or `rk_…`.
+    pub secret_key: SecretString,
+    /// Calls a second of all live replicas together; 0 is no bound.
+    pub rate_per_s: u32,
+    /// Bounds a whole call: waiting for a turn (half of it at most), every try, and the pauses between.
+    pub timeout: Duration,
+    /// Bounds making a connection.
+    pub connect_timeout: Duration,
+}
+
+/// The two separate worlds at Stripe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Real money.
+    Live,
+    /// No money; sandboxes included.
+    Test,
+}
+
+/// The mode an API key works in, read from its prefix; None where it is no secret or restricted key.
+pub fn key_mode(key: &str) -> Option<Mode> {
+    let rest = key.strip_prefix("sk_").or_else(|| key.strip_prefix("rk_"))?;
+    if rest.strip_prefix("live_").is_some_and(|rest| !rest.is_empty()) {
+        Some(Mode::Live)
+    } else if rest.strip_prefix("test_").is_some_and(|rest| !rest.is_empty()) {
+        Some(Mode::Test)
+    } else {
+        None
+    }
+}
+
+/// A success: what was read, and the bytes it was read from.
+#[derive(Clone)]
+pub struct Answer<T> {
+    /// What was read.
+    pub object: T,
+    /// The body as it came.
+    pub raw: Bytes,
+    /// Stripe's name for the call.
+    pub request_id: Option<String>,
+    /// Whether Stripe answered from what it had stored for the key.
+    pub replayed: bool,
+}
+
+impl<T: fmt::Debug> fmt::Debug for Answer<T> {
+    // Without the body: it may hold an onboarding link.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("object", &self.object)
+            .field("request_id", &self.request_id)
+            .field("replayed", &self.replayed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Calls Stripe's API. Shared by reference or in an `Arc`; connections are pooled.
+pub struct Client {
+    transport: Transport,
+    pace: Pace,
+    timeout: Duration,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("base", &self.transport.base()).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Makes a client; connects to nothing yet.
+    pub fn new(config: ClientConfig) -> Result<Self, BuildError> {
+        let live = key_mode(config.secret_key.expose_secret()) == Some(Mode::Live);
+        let transport = Transport::new(&config.base, config.secret_key, config.connect_timeout, live)?;
+        Ok(Self { transport, pace: Pace::new(config.rate_per_s), timeout: config.timeout })
+    }
+
+    /// Divides the rate by the number of live replicas.
+    pub fn set_share(&self, live_replicas: u32) {
+        self.pace.set_share(live_replicas);
+    }
+
+    /// Any POST with parameters as JSON, see [`form::encode`].
+    pub async fn post_form<T: Object>(
+        &self,
+        path: &str,
+        parameters: &Value,
+        idempotency_key: &str,
+    ) -> Result<Answer<T>, StripeError> {
+        self.post(path, &form::encode(parameters), idempotency_key).await
+    }
+
+    /// Any POST, once, with the body as it is. It goes in the release lane: all POSTs move money or have someone
+    /// waiting.
+    pub async fn post<T: Object>(
+        &self,
+        path: &str,
+        body: &str,
+        idempotency_key: &str,
+    ) -> Result<Answer<T>, StripeError> {
+        let call = Call::Post { path, body, idempotency_key };
+        let deadline = Instant::now() + self.timeout;
+        self.attempt(Lane::Release, call, deadline).await.map_err(StripeError::of_post)
+    }
+
+    /// Any GET. Tried again twice, quickly, unless Stripe says not to or wants a longer pause than two seconds.
+    pub async fn get<T: Object>(
+        &self,
+        lane: Lane,
+        path: &str,
+        query: &Value,
+    ) -> Result<Answer<T>, StripeError> {
+        let query = form::encode(query);
+        let call = Call::Get { path, query: &query };
+        let deadline = Instant::now() + self.timeout;
+        let backoff = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(100))
+            .with_max_delay(LONGEST_PAUSE)
+            .with_max_times(2)
+            .with_jitter();
+        (|| self.attempt(lane, call, deadline))
+            .retry(backoff)
+            .when(|failure| worth_another_try(failure))
+            .adjust(|failure, pause| {
+                let pause = pause?.max(failure.retry_after.unwrap_or_default());
+                let in_time = deadline.saturating_duration_since(Instant::now()) > pause;
+                (in_time && failure.retry_after.unwrap_or_default() <= LONGEST_PAUSE).then_some(pause)
+            })
+            .await
+            .map_err(StripeError::of_get)
+    }
+
+    /// Every entry of a list, page after page, each page bounded like a call. A `query` that is no object is
+    /// none; a list that goes on after `max_pages` is an error.
+    pub async fn list_all<T: Object>(
+        &self,
+        lane: Lane,
+        path: &str,
+        query: &Value,
+        max_pages: u32,
+    ) -> Result<Vec<Item<T>>, StripeError> {
+        let mut query = json!(query.as_object());
+        query["limit"] = json!(PAGE);
+        let mut items = Vec::new();
+        for _ in 0..max_pages {
+            let Answer { object: page, request_id, .. } = self.get::<List<T>>(lane, path, &query).await?;
+            let more = page.has_more;
+            items.extend(page.data);
+            if !more {
+                return Ok(items);
+            }
+            let Some(last_id) = page.last_id else {
+                let mut failure =
+                    Failure::local(FailureKind::NoAnswer, "a page says that more follow, but not after what");
+                failure.request_id = request_id;
+                return Err(StripeError::of_get(failure));
+            };
+            query["starting_after"] = json!(last_id);
+        }
+        let message = format!("{path} goes on after {max_pages} pages");
+        Err(StripeError::of_get(Failure::local(FailureKind::NoAnswer, message)))
+    }
+
+    /// One try: a turn, the exchange, the reading.
+    async fn attempt<T: Object>(
+        &self,
+        lane: Lane,
+        call: Call<'_>,
+        deadline: Instant,
+    ) -> Result<Answer<T>, Box<Failure>> {
+        let span = tracing::info_span!(
+            "stripe_call",
+            method = call.method(),
+            path = call.path(),
+            status = field::Empty,
+            request_id = field::Empty,
+            outcome = field::Empty,
+            elapsed_ms = field::Empty,
+        );
+        async {
+            // A turn that comes late leaves too little time for the answer, and a call cut off in mid-answer is
+            // worse than one never made.
+            let patience = deadline.saturating_duration_since(Instant::now()) / 2;
+            if tokio::time::timeout(patience, self.pace.turn(lane)).await.is_err() {
+                count(call.path(), FailureKind::NotSent.as_str());
+                return Err(Failure::local(FailureKind::NotSent, "no turn came within the rate limit"));
+            }
+            let began = Instant::now();
+            let result = self.transport.exchange(call, deadline).await.and_then(read);
+            self.note(call.path(), began.elapsed(), &result);
+            result
+        }
+        .instrument(span)
+        .await
+    }
+
+    fn note<T>(&self, path: &str, elapsed: Duration, result: &Result<Answer<T>, Box<Failure>>) {
+        let (outcome, status, request_id) = match result {
+            Ok(answer) => ("ok", None, answer.request_id.as_deref()),
+            Err(failure) => (failure.kind.as_str(), failure.status, failure.request_id.as_deref()),
+        };
+        let span = tracing::Span::current();
+        span.record("outcome", outcome);
+        span.record("status", status.unwrap_or(if result.is_ok() { 200 } else { 0 }));
+        span.record("request_id", request_id);
+        span.record("elapsed_ms", u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+        match result {
+            Ok(_) => tracing::debug!("Stripe answered"),
+            Err(failure) => tracing::warn!(%failure, "Stripe call failed"),
+        }
+        count(path, outcome);
+        metrics::histogram!("sluicegate_stripe_call_seconds", "endpoint" => endpoint(path)).record(elapsed);
+    }
+}
+
+/// Whether a GET may go again at once. Stripe's own word counts before ours.
+fn worth_another_try(failure: &Failure) -> bool {
+    failure.should_retry.unwrap_or(failure.kind.passes())
+}
+
+/// Reads a success. One that can't be read is no answer: it took effect, or not.
+fn read<T: Object>(reply: Reply) -> Result<Answer<T>, Box<Failure>> {
+    let object = std::str::from_utf8(&reply.body)
+        .map_err(|_| "a success that is not text".to_owned())
+        .and_then(|text| T::from_json(text).map_err(|error| error.to_string()));
+    match object {
+        Ok(object) => Ok(Answer {
+            object,
+            request_id: header(&reply.headers, "request-id").map(str::to_owned),
+            replayed: replayed(&reply.headers),
+            raw: reply.body,
+        }),
+        Err(message) => {
+            let mut failure = Failure::local(FailureKind::NoAnswer, message);
+            failure.status = Some(reply.status);
+            failure.take_headers(&reply.headers);
+            Err(failure)
+        }
+    }
+}
+
+fn count(path: &str, outcome: &'static str) {
+    metrics::counter!("sluicegate_stripe_calls_total", "endpoint" => endpoint(path), "outcome" => outcome)
+        .increment(1);
+}
+
+/// The path with its ids left out, so that the metrics' labels stay few.
+fn endpoint(path: &str) -> String {
+    const WORDS: &str = "v1 v2 core account accounts account_links balance balance_transactions cancel events \
+        reversals topups transfers webhook_endpoints";
+    let known = |part: &&str| part.is_empty() || WORDS.split_ascii_whitespace().any(|word| word == *part);
+    path.split('/').map(|part| if known(&part) { part } else { "{id}" }).collect::<Vec<_>>().join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_tells_its_mode() {
+        for (key, mode) in [
+            ("sk_live_1", Some(Mode::Live)),
+            ("rk_live_1", Some(Mode::Live)),
+            ("sk_test_1", Some(Mode::Test)),
+            ("rk_test_1", Some(Mode::Test)),
+            ("pk_test_1", None),
+            ("sk_test_", None),
+            ("sk_1", None),
+            ("", None),
+        ] {
+            assert_eq!(key_mode(key), mode, "{key}");
+        }
+    }
+
+    #[test]
+    fn ids_are_no_labels() {
+        assert_eq!(endpoint("/v1/topups/tu_1/cancel"), "/v1/topups/{id}/cancel");
+        assert_eq!(endpoint("/v1/balance"), "/v1/balance");
+        assert_eq!(endpoint("/v2/core/accounts/acct_1"), "/v2/core/accounts/{id}");
+    }
+}
