@@ -1,0 +1,215 @@
+//! The controls over HTTP: JSON in, JSON out, no authentication (the sandbox serves this machine alone).
+//!
+//! | route | body | does |
+//! |---|---|---|
+//! | `GET /_sandbox/books`, `/calls`, `/events`, `/attempts`, `/faults`, `/events/held` | | what [`Control`]'s methods of these names return |
+//! | `POST /_sandbox/accounts` | [`AccountSpec`] | adds an account → the account |
+//! | `POST /_sandbox/accounts/{id}` | [`AccountChange`] | a step of onboarding → the account |
+//! | `POST /_sandbox/accounts/{id}/onboard` | | finishes onboarding → the account |
+//! | `POST /_sandbox/accounts/{id}/deauthorize` | | revokes access |
+//! | `POST /_sandbox/accounts/{id}/deny` | `{"denied":bool}` | 403 from now on, or no longer |
+//! | `POST /_sandbox/clock/advance` | `{"seconds":n}` | moves the sandbox's time → `{"now":n}` |
+//! | `POST /_sandbox/topups` | `{"currency","amount"}` | a top-up from the Dashboard → `{"id"}` |
+//! | `POST /_sandbox/topups/{id}/settle`, `/available`, `/reverse` | | now |
+//! | `POST /_sandbox/topups/{id}/fail` | `{"code"}` | fails it |
+//! | `POST /_sandbox/balance` | `{"currency","amount"}` | straight into what is available |
+//! | `POST /_sandbox/faults` | [`Fault`] | e.g. `{"kind":"drop_after_commit","times":2,"method":"POST","path":"/v1/transfers"}` |
+//! | `POST /_sandbox/faults/clear`, `/keys/forget`, `/calls/clear` | | forgets them |
+//! | `POST /_sandbox/endpoints` | `{"url","secret","connect":bool}` | adds a webhook endpoint → `{"id"}` |
+//! | `POST /_sandbox/events/hold` | `{"hold":bool}` | holds deliveries back |
+//! | `POST /_sandbox/events/release` | `{"ids":[…]}` | lets them go in that order; none named: all → `{"released"}` |
+//! | `POST /_sandbox/events/lose` | `{"count":n}` | the next events reach no endpoint |
+//! | `POST /_sandbox/events/{id}/deliver` | | one attempt now → `{"statuses":[…]}` |
+//! | `GET /_sandbox/onboarding/{token}`, `POST …/finish`, `/leave` | | the page behind an account link |
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::Method;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::control::{AccountChange, AccountSpec, Control, NotPossible};
+use super::errors::Answer;
+use super::faults::Fault;
+use super::{Shared, onboarding};
+use crate::stripe::signature::SecretError;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Money {
+    currency: String,
+    amount: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Address {
+    url: String,
+    secret: String,
+    #[serde(default)]
+    connect: bool,
+}
+
+/// Why a control was not carried out.
+enum Failed {
+    Body(serde_json::Error),
+    Secret(SecretError),
+    State(NotPossible),
+    Unknown,
+}
+
+impl From<serde_json::Error> for Failed {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Body(error)
+    }
+}
+
+impl From<SecretError> for Failed {
+    fn from(error: SecretError) -> Self {
+        Self::Secret(error)
+    }
+}
+
+impl From<NotPossible> for Failed {
+    fn from(error: NotPossible) -> Self {
+        Self::State(error)
+    }
+}
+
+pub(super) async fn handle(shared: &Arc<Shared>, method: &Method, path: &str, body: &[u8]) -> Answer {
+    let segments: Vec<&str> = path.trim_matches('/').split('/').skip(1).collect();
+    if let ["onboarding", token, step @ ..] = segments.as_slice() {
+        let mut world = shared.lock();
+        world.tick();
+        return onboarding::visit(&mut world, method, token, step.first().copied());
+    }
+    let control = Control::new(shared.clone());
+    let done = match (method.as_str(), segments.as_slice()) {
+        ("GET", what) => look(&control, what),
+        ("POST", ["events", id, "deliver"]) => {
+            control.deliver(id).await.map(|statuses| json!({"statuses": statuses})).map_err(Failed::from)
+        }
+        ("POST", ["events", what]) => events(&control, what, body),
+        ("POST", ["accounts", what @ ..]) => accounts(&control, what, body),
+        ("POST", ["topups", what @ ..]) => topups(&control, what, body),
+        ("POST", what) => others(&control, what, body),
+        _ => Err(Failed::Unknown),
+    };
+    match done {
+        Ok(value) => Answer::json(200, &value),
+        Err(Failed::Body(error)) => Answer::json(400, &json!({"error": error.to_string()})),
+        Err(Failed::Secret(error)) => Answer::json(400, &json!({"error": format!("the secret {error}")})),
+        Err(Failed::State(error)) => Answer::json(409, &json!({"error": error.to_string()})),
+        Err(Failed::Unknown) => Answer::json(404, &json!({"error": format!("no control {method} {path}")})),
+    }
+}
+
+/// The body as JSON; an empty one is an empty object.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failed> {
+    Ok(serde_json::from_slice(if body.is_empty() { b"{}" } else { body })?)
+}
+
+/// One named field of the body.
+fn field<T: DeserializeOwned>(body: &[u8], name: &str) -> Result<T, Failed> {
+    let mut whole: serde_json::Map<String, Value> = read(body)?;
+    Ok(serde_json::from_value(whole.remove(name).unwrap_or_default())?)
+}
+
+fn look(control: &Control, what: &[&str]) -> Result<Value, Failed> {
+    Ok(match what {
+        ["books"] => json!(control.books()),
+        ["calls"] => json!(control.calls()),
+        ["events"] => json!(control.events()),
+        ["attempts"] => json!(control.attempts()),
+        ["faults"] => json!(control.faults()),
+        ["events", "held"] => {
+            let held = control.held_events();
+            json!(held.iter().map(|(id, kind)| json!({"id": id, "type": kind})).collect::<Vec<_>>())
+        }
+        _ => return Err(Failed::Unknown),
+    })
+}
+
+fn accounts(control: &Control, what: &[&str], body: &[u8]) -> Result<Value, Failed> {
+    let id = match what {
+        [] => control.create_account(read::<AccountSpec>(body)?),
+        [id] => {
+            control.change_account(id, &read::<AccountChange>(body)?)?;
+            (*id).to_owned()
+        }
+        [id, "onboard"] => {
+            control.change_account(id, &AccountChange::ready())?;
+            (*id).to_owned()
+        }
+        [id, "deauthorize"] => {
+            control.deauthorize(id)?;
+            (*id).to_owned()
+        }
+        [id, "deny"] => {
+            control.deny(id, field(body, "denied")?)?;
+            (*id).to_owned()
+        }
+        _ => return Err(Failed::Unknown),
+    };
+    Ok(control.account(&id).unwrap_or_default())
+}
+
+fn topups(control: &Control, what: &[&str], body: &[u8]) -> Result<Value, Failed> {
+    let id = match what {
+        [] => {
+            let money: Money = read(body)?;
+            control.create_topup(&money.currency, money.amount)
+        }
+        [id, step] => {
+            match *step {
+                "settle" => control.settle_topup(id)?,
+                "available" => control.make_available(id)?,
+                "reverse" => control.reverse_topup(id)?,
+                "fail" => control.fail_topup(id, &field::<String>(body, "code")?)?,
+                _ => return Err(Failed::Unknown),
+            }
+            (*id).to_owned()
+        }
+        _ => return Err(Failed::Unknown),
+    };
+    Ok(json!({"id": id}))
+}
+
+fn events(control: &Control, what: &str, body: &[u8]) -> Result<Value, Failed> {
+    match what {
+        "hold" => control.hold_events(field(body, "hold")?),
+        "lose" => control.lose_events(field(body, "count")?),
+        "release" => {
+            let ids: Option<Vec<String>> = field(body, "ids")?;
+            return Ok(json!({"released": control.release(&ids.unwrap_or_default())}));
+        }
+        _ => return Err(Failed::Unknown),
+    }
+    Ok(json!({}))
+}
+
+fn others(control: &Control, what: &[&str], body: &[u8]) -> Result<Value, Failed> {
+    match what {
+        ["clock", "advance"] => {
+            control.advance(Duration::from_secs(field(body, "seconds")?));
+            return Ok(json!({"now": control.now()}));
+        }
+        ["balance"] => {
+            let money: Money = read(body)?;
+            control.add_balance(&money.currency, money.amount);
+        }
+        ["faults"] => control.fault(read::<Fault>(body)?),
+        ["faults", "clear"] => control.clear_faults(),
+        ["keys", "forget"] => control.forget_keys(),
+        ["calls", "clear"] => control.clear_calls(),
+        ["endpoints"] => {
+            let address: Address = read(body)?;
+            let id = control.add_endpoint(&address.url, &address.secret, address.connect)?;
+            return Ok(json!({"id": id}));
+        }
+        _ => return Err(Failed::Unknown),
+    }
+    Ok(json!({}))
+}
