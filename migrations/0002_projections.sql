@@ -109,8 +109,7 @@ create table topups (
     primary key (livemode, topup),
     check ((fetched_at is null) = (fetch_seq is null)),
     check (not settled or settled_at is not null),
-    check (booked_amount = 0 or booked_currency is not null),
-    check (not known or status <> 'unknown')
+    check (booked_amount = 0 or booked_currency is not null)
 );
 comment on table topups is 'Each top-up as last known, and whether its money may be released';
 comment on column topups.known is 'False while only its id was heard of (a transfer tied to it, a thin event)';

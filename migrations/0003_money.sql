@@ -48,6 +48,8 @@ create table transfers (
     idempotency_key     text        not null,
     generation          integer     not null default 1 check (generation >= 1),
     reservations        integer     not null default 0,
+    hold_off_until      timestamptz,
+    hold_off_reason     text,
     expected_release_at timestamptz,
     stripe_transfer     text        unique,
     amount_reversed     bigint      not null default 0 check (amount_reversed between 0 and amount),
@@ -61,6 +63,7 @@ create table transfers (
     check ((failure_code is not null) = (status = 'failed')),
     check (status in ('waiting', 'releasing') or waiting_on = '{}'),
     check (not fundable or status = 'waiting'),
+    check ((hold_off_until is null) = (hold_off_reason is null)),
     check (case status
                when 'partially_reversed' then amount_reversed > 0 and amount_reversed < amount
                when 'reversed' then amount_reversed = amount
@@ -69,6 +72,7 @@ create table transfers (
 comment on table transfers is 'Each transfer that was asked for, and where it stands';
 comment on column transfers.fundable is 'Waits for nothing but money: the line that the funding pass walks';
 comment on column transfers.generation is 'N of the Idempotency-Key xfer_….N that is used now or next';
+comment on column transfers.hold_off_until is 'Stripe refused it for a cause on the account''s side: not tried again before this, whatever the account looks like';
 comment on column transfers.reservations is 'How often its money was reserved; numbers the reservation''s ledger entries';
 
 create index transfers_line on transfers (livemode, currency, priority desc, created_at, id) where fundable;

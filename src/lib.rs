@@ -10,3 +10,4 @@ pub mod flows;
 pub mod sandbox;
 pub mod store;
 pub mod stripe;
+pub mod worker;

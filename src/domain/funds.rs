@@ -4,7 +4,7 @@
 //! The line is served in order: a transfer that the money does not reach keeps later ones of its own source
 //! from overtaking it, so that a large one is not starved by small ones.
 
-use super::money::Currency;
+use time::Duration;
 
 /// What is left of one top-up's money.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,12 +63,17 @@ impl Purse {
                 Some(shares)
             }
             _ => {
-                match claim.topup {
-                    Some(name) => self.blocked_lots.push(name.to_owned()),
-                    None => self.pool_blocked = true,
-                }
+                self.block(claim.topup);
                 None
             }
+        }
+    }
+
+    /// Nobody later of this source (a top-up, or the pool) overtakes one that the money did not reach.
+    pub fn block(&mut self, topup: Option<&str>) {
+        match topup {
+            Some(name) => self.blocked_lots.push(name.to_owned()),
+            None => self.pool_blocked = true,
         }
     }
 
@@ -113,15 +118,17 @@ impl Purse {
     }
 }
 
+/// When to ask for Stripe's balance again, after this many readings since it refused for lack of funds: 15
+/// seconds, doubling to five minutes.
+pub fn next_balance_check(checks: i32) -> Duration {
+    let doublings = u32::try_from(checks).unwrap_or(0).min(8);
+    (Duration::seconds(15) * 2_i32.pow(doublings)).min(Duration::minutes(5))
+}
+
 /// Compares what Stripe says is available with what the ledger expects there: settled money that has not
 /// gone out, reserved or not. In minor units; negative means that Stripe holds less than was counted on.
 pub fn drift_minor(stripe_available_minor: i64, available_minor: i64, reserved_minor: i64) -> i64 {
     stripe_available_minor.saturating_sub(available_minor.saturating_add(reserved_minor))
-}
-
-/// The lock and the row of one currency and mode, as task subjects name it.
-pub fn subject(currency: Currency) -> String {
-    currency.to_string()
 }
 
 #[cfg(test)]
@@ -177,6 +184,14 @@ mod tests {
         assert_eq!(purse.take(tied(51, "tu_2")), None);
         let mut purse = Purse::new(vec![lot("tu_1", -100, 0), lot("tu_2", 90, 0)]);
         assert_eq!(purse.take(pooled(1)), None);
+    }
+
+    #[test]
+    fn the_balance_is_asked_for_ever_more_slowly() {
+        assert_eq!(
+            [0, 1, 4, 5, i32::MAX].map(|n| next_balance_check(n).whole_seconds()),
+            [15, 30, 240, 300, 300]
+        );
     }
 
     proptest! {

@@ -4,21 +4,37 @@
 //! in one transaction. No call to Stripe happens inside a transaction. Flows never call each other; what one
 //! leaves for another is a rung bell.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
 
 use crate::clock::Clock;
 use crate::domain::account::Policy;
+use crate::domain::task::Fault;
 use crate::domain::topup::Rule;
+use crate::store::db::StoreError;
+use crate::stripe::client::Client;
+use crate::stripe::error::StripeError;
 
+pub mod fund_transfers;
+pub mod observe_transfer;
+pub mod project_account;
+pub mod receive;
+pub mod release_transfer;
 pub mod request_transfer;
+pub mod track_topup;
+pub mod transfer_evidence;
+pub mod transfer_snapshot;
+pub mod watch_balance;
 
 /// What every flow works with: the database, Stripe, the time, and the platform's rules.
 #[derive(Clone, Debug)]
 pub struct Context {
     /// The database.
     pub pool: PgPool,
+    /// Stripe.
+    pub stripe: Arc<Client>,
     /// The time; a flow that calls Stripe needs to know it before and after.
     pub clock: Clock,
     /// The key's mode: true for live.
@@ -42,4 +58,55 @@ pub struct Context {
 pub struct Actor {
     /// The API key's id; `admin` for the bootstrap key.
     pub id: String,
+}
+
+/// Why a flow did not finish.
+#[derive(Debug, thiserror::Error)]
+pub enum FlowError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Stripe.
+    #[error("Stripe: {0}")]
+    Stripe(#[from] StripeError),
+    /// What was received can't be applied.
+    #[error("{0}")]
+    Unreadable(String),
+    /// The lease ran out; somebody else goes on.
+    #[error("the lease was lost")]
+    LeaseLost,
+}
+
+impl From<sqlx::Error> for FlowError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl FlowError {
+    /// Whose fault it is, and so whether trying again is bounded.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Store(StoreError::Unavailable(_)) | Self::LeaseLost => Fault::Passing,
+            Self::Store(StoreError::Refused(_) | StoreError::Unreadable(_)) | Self::Unreadable(_) => {
+                Fault::Own
+            }
+            Self::Stripe(StripeError::Retry(_) | StripeError::Unknown(_)) => Fault::Passing,
+            // A refused key or permission is our configuration's fault, and it is mended without the event.
+            Self::Stripe(StripeError::Refused(failure)) => match failure.status {
+                Some(401 | 403) => Fault::Passing,
+                _ => Fault::Own,
+            },
+        }
+    }
+}
+
+/// A fresh id for an answer of Stripe's API that is kept in the outbox.
+fn observation_id() -> String {
+    format!("obs_{}", uuid::Uuid::now_v7().simple())
+}
+
+/// An instant from Stripe's Unix seconds, where it is one.
+fn instant(unix_s: Option<i64>) -> Option<time::OffsetDateTime> {
+    unix_s.and_then(|s| time::OffsetDateTime::from_unix_timestamp(s).ok())
 }

@@ -8,17 +8,18 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::transfer_snapshot::Snapshot;
 use super::{Actor, Context};
 use crate::domain::funds::{Claim, Purse};
 use crate::domain::ids::{AccountId, TopupId, TransferId};
 use crate::domain::money::Currency;
 use crate::domain::reason::Reason;
 use crate::domain::task::Kind;
-use crate::domain::transfer::{Circumstances, Status};
+use crate::domain::transfer::Status;
 use crate::store::db::StoreError;
 use crate::store::idempotency::{self, Kept};
 use crate::store::transfers::{Change, Transfer};
-use crate::store::{accounts, controls, ledger, tasks, topups, transfers};
+use crate::store::{controls, ledger, tasks, transfers};
 
 /// What a caller asks for; every field already has its form.
 #[derive(Clone, Debug)]
@@ -80,8 +81,8 @@ pub async fn create(
     controls::ensure_funds(&mut tx, ctx.livemode, transfer.currency).await?;
     transfers::insert(&mut tx, &transfer, &actor.id, &once.key).await?;
     let reasons = reasons_to_wait(&mut tx, ctx, &transfer, now).await?;
-    let fundable = !reasons.iter().any(|reason| reason.before_funds());
-    let change = Change { waiting_on: &reasons, fundable, ..Change::of(&transfer) };
+    // Not in the line for money yet: the worker looks again, with locks, and puts it there.
+    let change = Change { waiting_on: &reasons, ..Change::of(&transfer) };
     // An empty list before and after is no change: the first line of the history is written in any case.
     transfers::record_change(&mut tx, &transfer, &change, "requested", now).await?;
     if reasons.is_empty() {
@@ -116,6 +117,7 @@ fn new_transfer(ctx: &Context, request: Request, now: OffsetDateTime) -> Transfe
         held_at: None,
         generation: 1,
         reservations: 0,
+        hold_off: None,
         stripe_transfer: None,
         amount_reversed_minor: 0,
         failure: None,
@@ -131,22 +133,8 @@ async fn reasons_to_wait(
     transfer: &Transfer,
     now: OffsetDateTime,
 ) -> Result<Vec<Reason>, StoreError> {
-    let paused = controls::is_paused_locked(tx, ctx.livemode).await?;
-    let account = accounts::find(tx, ctx.livemode, transfer.destination.as_str()).await?;
-    let topup = match &transfer.topup {
-        Some(id) => match topups::find(tx, ctx.livemode, id.as_str()).await? {
-            Some(topup) => {
-                topup.known().map_or(Some(Reason::TopupUnknown), |known| known.waiting(topup.settled))
-            }
-            None => Some(Reason::TopupUnknown),
-        },
-        None => None,
-    };
-    let account = account.map(|account| account.known);
-    let circumstances =
-        Circumstances { controls: transfer.controls(paused), account: account.as_ref(), topup };
-    let mut reasons = circumstances.reasons(&ctx.policy, now);
-    if !reasons.iter().any(|reason| reason.before_funds()) {
+    let mut reasons = Snapshot::load(tx, ctx, transfer).await?.reasons(ctx, transfer, now);
+    if reasons.is_empty() {
         let mut purse = Purse::new(ledger::list_lots(tx, ctx.livemode, transfer.currency).await?);
         let topup = transfer.topup.as_ref().map(|id| id.as_str());
         if purse.take(Claim { amount_minor: transfer.amount_minor, topup }).is_none() {

@@ -10,6 +10,17 @@ use sqlx::{FromRow, PgConnection};
 use super::db::StoreError;
 use crate::domain::task::Kind;
 
+/// The channel on which processes tell each other that something is due.
+pub const CHANNEL: &str = "sluicegate_tasks";
+
+/// Tells other processes that something is due.
+pub async fn announce(conn: &mut PgConnection) -> Result<(), StoreError> {
+    const SQL: &str = "-- announce
+        select pg_notify($1, '')";
+    sqlx::query(SQL).bind(CHANNEL).execute(conn).await?;
+    Ok(())
+}
+
 /// A claimed task.
 #[derive(Clone, Debug, FromRow)]
 pub struct Claimed {

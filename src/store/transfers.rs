@@ -47,6 +47,8 @@ pub struct Transfer {
     pub generation: i32,
     /// How often its money was reserved.
     pub reservations: i32,
+    /// Not tried again before this, for this reason: Stripe refused it for a cause on the account's side.
+    pub hold_off: Option<(OffsetDateTime, Reason)>,
     /// When it should go out, as far as that is known.
     pub expected_release_at: Option<OffsetDateTime>,
     /// Its id at Stripe.
@@ -92,6 +94,8 @@ pub(super) struct Row {
     held_at: Option<OffsetDateTime>,
     generation: i32,
     reservations: i32,
+    hold_off_until: Option<OffsetDateTime>,
+    hold_off_reason: Option<String>,
     expected_release_at: Option<OffsetDateTime>,
     stripe_transfer: Option<String>,
     amount_reversed: i64,
@@ -125,6 +129,7 @@ impl Row {
             held_at: self.held_at,
             generation: self.generation,
             reservations: self.reservations,
+            hold_off: self.hold_off_until.zip(self.hold_off_reason.as_deref().and_then(Reason::parse)),
             expected_release_at: self.expected_release_at,
             amount_reversed_minor: self.amount_reversed,
             failure: self.failure_code.map(|code| (code, self.failure_message.unwrap_or_default())),
@@ -360,6 +365,19 @@ pub async fn insert_history(
         .bind(cause)
         .execute(conn)
         .await?;
+    Ok(())
+}
+
+/// Keeps a transfer from being tried again before `until`.
+pub async fn set_hold_off(
+    conn: &mut PgConnection,
+    id: &str,
+    until: OffsetDateTime,
+    reason: Reason,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- set_hold_off
+        update transfers set hold_off_until = $2, hold_off_reason = $3 where id = $1";
+    sqlx::query(SQL).bind(id).bind(until).bind(reason.code()).execute(conn).await?;
     Ok(())
 }
 

@@ -126,6 +126,15 @@ struct Inner<'a> {
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> Envelope<'a> {
+    /// The id of the object that the event carries or names; a balance has none.
+    pub fn object_id(&self) -> Option<Cow<'a, str>> {
+        if let Some(related) = &self.related_object {
+            return related.id.clone();
+        }
+        let inner: Inner<'a> = serde_json::from_str(self.data_object?.get()).ok()?;
+        serde_json::from_str::<Text<'a>>(inner.id?.get()).ok().map(|text| text.0)
+    }
+
     /// Reads the envelope of a verified body.
     pub fn parse(body: &'a [u8]) -> Result<Self, EnvelopeError> {
         // Checked as a whole first: the JSON reader does not look into what it skips.

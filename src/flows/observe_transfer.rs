@@ -1,0 +1,83 @@
+//! Stripe tells of a transfer: created, changed or reversed.
+//!
+//! Ours are known by the metadata they were created with, or by the id that was recorded for them.
+
+use super::transfer_evidence::{self, Recorded};
+use super::{Context, FlowError, observation_id};
+use crate::domain::evidence::Fetched;
+use crate::domain::ids::{StripeTransferId, TransferId};
+use crate::domain::task::Kind;
+use crate::store::outbox::{self, Observation, StoredEvent};
+use crate::store::transfers;
+use crate::stripe::client::Lane;
+use crate::stripe::error::StripeError;
+use crate::stripe::wire::{self, Object};
+
+/// Applies events about one transfer at Stripe. What came back only grows, so their order does not matter.
+pub async fn apply(ctx: &Context, id: &StripeTransferId, events: &[StoredEvent]) -> Result<(), FlowError> {
+    let mut unread = false;
+    for event in events {
+        match read(event)? {
+            Some(object) if object.id == *id => record(ctx, &object, &event.event_id).await?,
+            Some(_) | None => unread = true,
+        }
+    }
+    if unread { fetch(ctx, id).await } else { Ok(()) }
+}
+
+/// The transfer a snapshot carries; `None` where it must be fetched.
+fn read(event: &StoredEvent) -> Result<Option<wire::Transfer>, FlowError> {
+    let unreadable =
+        |error: &dyn std::fmt::Display| FlowError::Unreadable(format!("{}: {error}", event.event_id));
+    let envelope = wire::Envelope::parse(&event.payload).map_err(|error| unreadable(&error))?;
+    let object = envelope.data_object.filter(|_| wire::readable(event.api_version.as_deref()));
+    Ok(object.and_then(|object| wire::Transfer::from_json(object.get()).ok()))
+}
+
+async fn fetch(ctx: &Context, id: &StripeTransferId) -> Result<(), FlowError> {
+    let mut conn = ctx.pool.acquire().await?;
+    let after_seq = outbox::last_seq(&mut conn).await?;
+    drop(conn);
+    let fetch = Fetched { at: ctx.clock.now(), after_seq };
+    let answer = match ctx.stripe.transfer(Lane::Sweep, id).await {
+        Ok(answer) => answer,
+        // Not visible to us, so not of our making.
+        Err(StripeError::Refused(failure)) if failure.status == Some(404) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut conn = ctx.pool.acquire().await?;
+    let seen = Observation {
+        id: observation_id(),
+        event_type: "transfer",
+        subject_kind: Kind::StripeTransfer.as_str(),
+        subject: id.as_str(),
+        livemode: ctx.livemode,
+        observed_from: fetch.at,
+        after_seq: fetch.after_seq,
+        received_at: ctx.clock.now(),
+        payload: &answer.raw,
+    };
+    outbox::insert_observation(&mut conn, &seen).await?;
+    drop(conn);
+    record(ctx, &answer.object, "api").await
+}
+
+async fn record(ctx: &Context, seen: &wire::Transfer, cause: &str) -> Result<(), FlowError> {
+    let mut tx = ctx.pool.begin().await?;
+    let ours = match transfer_evidence::our_id(seen) {
+        Some(id) => Some(id),
+        None => {
+            let known = transfers::find_id_by_stripe(&mut tx, seen.id.as_str()).await?;
+            known.and_then(|id| TransferId::parse(&id).ok())
+        }
+    };
+    let Some(id) = ours else { return Ok(()) };
+    match transfer_evidence::record(&mut tx, ctx, &id, seen, cause, ctx.clock.now()).await? {
+        Recorded::Booked => tx.commit().await?,
+        Recorded::Mismatch => {}
+        Recorded::NotOurs => {
+            tracing::warn!(transfer = %id, stripe_transfer = %seen.id, "a transfer at Stripe carries an id that this database never gave")
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,235 @@
+//! A delivery comes in: verify, route, store durably, and only then say yes.
+//!
+//! Concurrent deliveries share one insert and one commit. The queue in front is bounded by count and by
+//! bytes; past it the sender is told to come back, since Stripe does and memory does not.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use crate::domain::event::{Envelope, Ourselves, Route, Shape};
+use crate::store::db::StoreError;
+use crate::store::outbox::{self, NewEvent};
+use crate::stripe::signature::{self, SigningSecret};
+use crate::stripe::wire;
+
+/// The largest number of deliveries that wait for a commit.
+const QUEUE: usize = 4_096;
+/// The bytes of all deliveries under way together.
+const BUDGET_BYTES: usize = 16 * 1024 * 1024;
+/// The largest number of rows in one insert.
+const BATCH: usize = 256;
+/// Two writers keep the disk busy; more were not faster.
+const WRITERS: usize = 2;
+
+/// A delivery that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// It had been stored before.
+    pub duplicate: bool,
+}
+
+/// Why a delivery was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiveError {
+    /// The signature is missing, wrong or out of time.
+    #[error("{0}")]
+    Signature(String),
+    /// Signed, but no Stripe event.
+    #[error("{0}")]
+    Malformed(String),
+    /// Too much is waiting already.
+    #[error("too many deliveries are waiting")]
+    Full,
+    /// The database is away.
+    #[error("the database is not reachable")]
+    Unavailable,
+}
+
+struct Waiting {
+    event: NewEvent,
+    answer: oneshot::Sender<Result<Receipt, ReceiveError>>,
+    _bytes: OwnedSemaphorePermit,
+}
+
+/// The door for deliveries. Cheap to clone; the writers end when the last clone is dropped.
+#[derive(Clone)]
+pub struct Intake {
+    secrets: Arc<Vec<SigningSecret>>,
+    tolerance_s: i64,
+    ourselves: Arc<RwLock<Ourselves>>,
+    pool: PgPool,
+    queue: mpsc::Sender<Waiting>,
+    budget: Arc<Semaphore>,
+}
+
+impl Intake {
+    /// Opens the door and starts its writers, which signal `rung` after each commit with new events.
+    pub fn open(
+        pool: PgPool,
+        secrets: Vec<SigningSecret>,
+        tolerance_s: i64,
+        ourselves: Arc<RwLock<Ourselves>>,
+        rung: Arc<Notify>,
+    ) -> Self {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        let waiting = Arc::new(Mutex::new(waiting));
+        for _ in 0..WRITERS {
+            tokio::spawn(write(pool.clone(), Arc::clone(&waiting), Arc::clone(&rung)));
+        }
+        let budget = Arc::new(Semaphore::new(BUDGET_BYTES));
+        Self { secrets: Arc::new(secrets), tolerance_s, ourselves, pool, queue, budget }
+    }
+
+    /// Takes one delivery: returns once it is durable.
+    pub async fn receive(
+        &self,
+        body: Bytes,
+        header: Option<&str>,
+        now: OffsetDateTime,
+    ) -> Result<Receipt, ReceiveError> {
+        let header = header.unwrap_or_default();
+        let secret = signature::verify(&body, header, &self.secrets, now.unix_timestamp(), self.tolerance_s)
+            .map_err(|error| ReceiveError::Signature(error.to_string()))?;
+        let event = match self.read(&body, header, secret.label.clone(), now) {
+            Ok(event) => event,
+            Err(problem) => return Err(self.set_aside(&body, header, secret, problem, now).await),
+        };
+        let size = u32::try_from(body.len().max(1)).map_err(|_| ReceiveError::Full)?;
+        let bytes = Arc::clone(&self.budget).try_acquire_many_owned(size).map_err(|_| ReceiveError::Full)?;
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { event, answer, _bytes: bytes };
+        self.queue.try_send(waiting).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ReceiveError::Full,
+            mpsc::error::TrySendError::Closed(_) => ReceiveError::Unavailable,
+        })?;
+        answered.await.unwrap_or(Err(ReceiveError::Unavailable))
+    }
+
+    fn read(
+        &self,
+        body: &Bytes,
+        header: &str,
+        secret_label: Option<String>,
+        now: OffsetDateTime,
+    ) -> Result<NewEvent, String> {
+        let envelope = wire::Envelope::parse(body).map_err(|error| error.to_string())?;
+        let object_id = envelope.object_id();
+        let ourselves = self.ourselves.read().unwrap_or_else(PoisonError::into_inner);
+        let routed = Envelope {
+            shape: match envelope.kind {
+                wire::Kind::Snapshot => Shape::Snapshot,
+                wire::Kind::Thin => Shape::Thin,
+            },
+            event_type: &envelope.event_type,
+            account: envelope.account.as_ref().map(|id| id.as_str()),
+            object_id: object_id.as_deref(),
+            // An event that does not say its mode fits neither.
+            livemode: envelope.livemode.unwrap_or(!ourselves.livemode),
+        };
+        let (subject_kind, subject, ignored) = match routed.route(&ourselves) {
+            Route::Handle(kind, subject) => (Some(kind.as_str()), Some(subject), None),
+            // The flow that can't read it says so, and a person finds it among the dead letters.
+            Route::Unreadable(kind) => (Some(kind.as_str()), Some(envelope.id.to_string()), None),
+            Route::Ignore(why) => (None, None, Some(why.as_str())),
+        };
+        Ok(NewEvent {
+            event_id: envelope.id.to_string(),
+            created: envelope.created.unwrap_or(OffsetDateTime::UNIX_EPOCH),
+            kind: match routed.shape {
+                Shape::Snapshot => "snapshot",
+                Shape::Thin => "thin",
+            },
+            event_type: envelope.event_type.to_string(),
+            account: envelope.account.as_ref().map(ToString::to_string),
+            subject_kind,
+            subject,
+            livemode: routed.livemode,
+            api_version: envelope.api_version.as_ref().map(ToString::to_string),
+            ignored,
+            received_at: now,
+            signature: header.to_owned(),
+            secret_label,
+            payload: body.clone(),
+        })
+    }
+
+    /// Keeps what is signed but no event for a person to look at.
+    async fn set_aside(
+        &self,
+        body: &Bytes,
+        header: &str,
+        secret: &SigningSecret,
+        problem: String,
+        now: OffsetDateTime,
+    ) -> ReceiveError {
+        let label = secret.label.as_deref();
+        let kept = async {
+            let mut conn = self.pool.acquire().await?;
+            outbox::quarantine(&mut conn, now, label, header, &problem, body).await
+        };
+        match kept.await {
+            Ok(()) => ReceiveError::Malformed(problem),
+            Err(error) => {
+                tracing::warn!(%error, "a body that is no event could not be kept");
+                ReceiveError::Unavailable
+            }
+        }
+    }
+}
+
+/// One writer: takes what has gathered, stores it in one statement, and answers each sender.
+async fn write(pool: PgPool, waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>, rung: Arc<Notify>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        if waiting.lock().await.recv_many(&mut batch, BATCH).await == 0 {
+            return;
+        }
+        batch.sort_by(|a, b| a.event.event_id.cmp(&b.event.event_id));
+        let (events, answers): (Vec<_>, Vec<_>) =
+            batch.drain(..).map(|w| (w.event, (w.answer, w._bytes))).unzip();
+        let outcomes = store(&pool, events).await;
+        if outcomes.iter().any(|outcome| matches!(outcome, Ok(Receipt { duplicate: false }))) {
+            rung.notify_one();
+        }
+        for ((answer, _), outcome) in answers.into_iter().zip(outcomes) {
+            // A sender that hung up will deliver again and be told that it is a duplicate.
+            let _ = answer.send(outcome);
+        }
+    }
+}
+
+/// Stores a batch; where the database refuses it, each row alone, so that one bad row fails no neighbour.
+async fn store(pool: &PgPool, events: Vec<NewEvent>) -> Vec<Result<Receipt, ReceiveError>> {
+    match store_together(pool, &events).await {
+        Ok(receipts) => receipts.into_iter().map(Ok).collect(),
+        Err(StoreError::Unavailable(error)) => {
+            tracing::warn!(%error, "deliveries could not be stored");
+            events.iter().map(|_| Err(ReceiveError::Unavailable)).collect()
+        }
+        Err(error) => {
+            tracing::warn!(%error, rows = events.len(), "a batch was refused; storing its rows one by one");
+            let mut outcomes = Vec::with_capacity(events.len());
+            for event in &events {
+                let outcome = store_together(pool, std::slice::from_ref(event)).await;
+                outcomes.push(match outcome {
+                    Ok(receipts) => receipts.first().copied().ok_or(ReceiveError::Unavailable),
+                    Err(StoreError::Unavailable(_)) => Err(ReceiveError::Unavailable),
+                    Err(error) => Err(ReceiveError::Malformed(format!("it can't be stored: {error}"))),
+                });
+            }
+            outcomes
+        }
+    }
+}
+
+async fn store_together(pool: &PgPool, events: &[NewEvent]) -> Result<Vec<Receipt>, StoreError> {
+    let mut conn = pool.acquire().await?;
+    let mut new: std::collections::HashSet<String> =
+        outbox::insert_new(&mut conn, events).await?.into_iter().collect();
+    // Of two copies in one batch only one is new.
+    Ok(events.iter().map(|event| Receipt { duplicate: !new.remove(&event.event_id) }).collect())
+}

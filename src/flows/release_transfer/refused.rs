@@ -1,0 +1,126 @@
+//! Stripe definitely refused: nothing exists under this key, the money goes back, and the cause decides
+//! what happens next.
+
+use sqlx::PgConnection;
+use time::{Duration, OffsetDateTime};
+
+use super::{Context, FlowError, Sent, give_back, ring_all};
+use crate::domain::event::BALANCE_SUBJECT;
+use crate::domain::funds::next_balance_check;
+use crate::domain::reason::Reason;
+use crate::domain::refusal::{Refusal, Sorted};
+use crate::domain::release::pause_after;
+use crate::domain::task::Kind;
+use crate::domain::transfer::Status;
+use crate::store::attempts::{self, SendEnd};
+use crate::store::controls;
+use crate::store::db::StoreError;
+use crate::store::tasks::{self, Lease};
+use crate::store::transfers::{self, Change, Transfer};
+use crate::stripe::error::Failure;
+
+/// Records a refusal.
+pub(super) async fn record(
+    ctx: &Context,
+    lease: &Lease,
+    transfer: &Transfer,
+    call: &Sent<'_>,
+    failure: &Failure,
+) -> Result<Option<OffsetDateTime>, FlowError> {
+    let refusal = Refusal {
+        status: failure.status.unwrap_or(400),
+        code: failure.code.clone(),
+        param: failure.param.clone(),
+        message: failure.message.clone(),
+    };
+    let sorted = refusal.sort();
+    let now = call.ended_at;
+    let mut tx = ctx.pool.begin().await?;
+    let funds = controls::lock_funds(&mut tx, ctx.livemode, transfer.currency).await?;
+    call.keep(&mut tx, transfer, "refused", Some(failure), failure.request_id.as_deref()).await?;
+    let end = SendEnd { outcome: Some("refused"), ..SendEnd::default() };
+    attempts::end_send(&mut tx, transfer.id.as_str(), call.attempt.n, end, now).await?;
+    let current = transfers::find_for_update(&mut tx, transfer.id.as_str()).await?;
+    // An event may have settled it while the call was under way, and somebody else may hold the lease by now.
+    let Some(current) = current.filter(|t| t.status == Status::Releasing && t.generation == call.attempt.n)
+    else {
+        tx.commit().await?;
+        return Ok(None);
+    };
+    give_back(&mut tx, ctx, &current, now).await?;
+    tracing::warn!(transfer = %transfer.id, n = call.attempt.n, %failure, ?sorted, "Stripe refused a transfer");
+    let again_at = match sorted {
+        Sorted::WaitForFunds => {
+            controls::set_stop(&mut tx, ctx.livemode, current.currency, Some(now), funds.stop_checks).await?;
+            let check_at = now + next_balance_check(funds.stop_checks);
+            tasks::ring(&mut tx, Kind::Balance, ctx.livemode, &[BALANCE_SUBJECT], check_at).await?;
+            wait(&mut tx, &current, &refusal, Reason::StripeBalanceInsufficient, true, now).await?;
+            None
+        }
+        Sorted::WaitForAccount => wait_for_account(&mut tx, ctx, &current, &refusal, now).await?,
+        Sorted::Configuration => {
+            let cause = format!("Stripe refused our key or settings: {}", refusal.message);
+            controls::set_pause(&mut tx, ctx.livemode, Some((&cause, "sluicegate")), now).await?;
+            let change = Change {
+                status: Status::Waiting,
+                waiting_on: &[Reason::ReleasesPaused],
+                ..Change::of(&current)
+            };
+            transfers::record_change(&mut tx, &current, &change, &cause, now).await?;
+            ring_all(&mut tx, ctx, now).await?;
+            None
+        }
+        Sorted::Permanent => {
+            let code = refusal.code.as_deref().unwrap_or("refused");
+            let change = Change {
+                status: Status::Failed,
+                failure: Some((code, &refusal.message)),
+                ..Change::of(&current)
+            };
+            transfers::record_change(&mut tx, &current, &change, "Stripe refused it for good", now).await?;
+            None
+        }
+    };
+    // Last, since rings lock the rows of many tasks in their own order, this one's among them.
+    if !tasks::hold(&mut tx, lease, ctx.clock.now()).await? {
+        return Err(FlowError::LeaseLost);
+    }
+    tx.commit().await?;
+    Ok(again_at)
+}
+
+/// Not now: the account. It is fetched, and whatever that shows, the next try keeps a growing distance, since
+/// Stripe knows better than its own flags.
+async fn wait_for_account(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    transfer: &Transfer,
+    refusal: &Refusal,
+    now: OffsetDateTime,
+) -> Result<Option<OffsetDateTime>, StoreError> {
+    let until = now + pause_after(transfer.generation + 1).min(Duration::HOUR);
+    transfers::set_hold_off(tx, transfer.id.as_str(), until, Reason::TransfersInactive).await?;
+    tasks::ring(tx, Kind::Account, ctx.livemode, &[transfer.destination.as_str()], now).await?;
+    wait(tx, transfer, refusal, Reason::TransfersInactive, false, now).await?;
+    Ok(Some(until))
+}
+
+/// Back to waiting. The next try has the next key, where Stripe would replay its refusal for this one.
+async fn wait(
+    tx: &mut PgConnection,
+    transfer: &Transfer,
+    refusal: &Refusal,
+    reason: Reason,
+    fundable: bool,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let change = Change {
+        status: Status::Waiting,
+        waiting_on: &[reason],
+        fundable,
+        generation: transfer.generation + i32::from(refusal.is_stored()),
+        ..Change::of(transfer)
+    };
+    transfers::record_change(tx, transfer, &change, &format!("Stripe refused: {}", refusal.message), now)
+        .await
+}

@@ -1,0 +1,130 @@
+//! What Stripe shows about a transfer of ours, booked once, whoever saw it: the sender, a look-up or an event.
+//!
+//! A transfer that exists at Stripe is money that has gone out, whatever we believed: the books follow it.
+
+use sqlx::PgConnection;
+use time::{Duration, OffsetDateTime};
+
+use super::Context;
+use crate::domain::event::BALANCE_SUBJECT;
+use crate::domain::funds::Share;
+use crate::domain::ids::{StripeTransferId, TransferId};
+use crate::domain::ledger::{Entry, Place, returning};
+use crate::domain::money::Currency;
+use crate::domain::task::Kind;
+use crate::domain::transfer::Status;
+use crate::store::db::StoreError;
+use crate::store::transfers::{Change, Transfer};
+use crate::store::{attempts, controls, ledger, tasks, transfers};
+use crate::stripe::wire;
+
+/// The pair in a transfer's metadata at Stripe that names ours.
+pub const METADATA_KEY: &str = "sluicegate_transfer";
+/// After money moved, Stripe's balance is read once it has settled down.
+const BALANCE_AFTER: Duration = Duration::seconds(30);
+/// Where money is booked that went out without any settled money to take it from.
+const UNFUNDED: &str = "unfunded";
+
+/// Our transfer's id in a transfer at Stripe, if it is one of ours.
+pub fn our_id(seen: &wire::Transfer) -> Option<TransferId> {
+    seen.metadata.as_ref()?.get(METADATA_KEY).and_then(|id| TransferId::parse(id).ok())
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is ours and the books agree with it.
+    Booked,
+    /// It carries our id, but is to another account, of another amount, currency or mode, or the second of
+    /// its kind: nothing was changed, and somebody must look.
+    Mismatch,
+    /// No transfer of ours has this id.
+    NotOurs,
+}
+
+/// Books a transfer that exists at Stripe.
+pub async fn record(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    id: &TransferId,
+    seen: &wire::Transfer,
+    cause: &str,
+    now: OffsetDateTime,
+) -> Result<Recorded, StoreError> {
+    let Ok(currency) = Currency::parse(&seen.currency) else { return Ok(Recorded::Mismatch) };
+    let funds = controls::lock_funds(tx, ctx.livemode, currency).await?;
+    let Some(transfer) = transfers::find_for_update(tx, id.as_str()).await? else {
+        return Ok(Recorded::NotOurs);
+    };
+    if !matches(ctx, &transfer, seen, currency) {
+        tracing::error!(transfer = %id, stripe_transfer = %seen.id, "a transfer at Stripe carries our id but differs from ours");
+        metrics::counter!("sluicegate_transfer_mismatches_total").increment(1);
+        return Ok(Recorded::Mismatch);
+    }
+    if transfer.stripe_transfer.is_none() {
+        let shares = shares_gone_out(tx, ctx, &transfer).await?;
+        ledger::post(tx, ctx.livemode, currency, &Entry::release(id, &shares), now).await?;
+        attempts::close(tx, id.as_str(), transfer.generation, "created").await?;
+        if funds.stop_checks > 0 && funds.stopped_at.is_none() {
+            controls::set_stop(tx, ctx.livemode, currency, None, 0).await?;
+        }
+        tasks::ring(tx, Kind::Balance, ctx.livemode, &[BALANCE_SUBJECT], now + BALANCE_AFTER).await?;
+        metrics::histogram!("sluicegate_release_seconds")
+            .record((now - transfer.created_at).as_seconds_f64());
+    }
+    let reversed_minor = seen.amount_reversed.clamp(transfer.amount_reversed_minor, transfer.amount_minor);
+    if reversed_minor > transfer.amount_reversed_minor {
+        let out = ledger::list_shares(tx, id.as_str(), Place::Released).await?;
+        let back = returning(&out, reversed_minor - transfer.amount_reversed_minor);
+        let entry = Entry::transfer_reversal(id, reversed_minor, &back);
+        ledger::post(tx, ctx.livemode, currency, &entry, now).await?;
+        tasks::ring(tx, Kind::Funds, ctx.livemode, &[currency.as_str()], now).await?;
+    }
+    let change = Change {
+        status: Status::after_reversal(transfer.amount_minor, reversed_minor),
+        stripe_transfer: Some(seen.id.as_str()),
+        amount_reversed_minor: reversed_minor,
+        expected_release_at: None,
+        failure: None,
+        ..Change::of(&transfer)
+    };
+    transfers::record_change(tx, &transfer, &change, cause, now).await?;
+    Ok(Recorded::Booked)
+}
+
+fn matches(ctx: &Context, transfer: &Transfer, seen: &wire::Transfer, currency: Currency) -> bool {
+    let same_mode = seen.livemode.is_none_or(|livemode| livemode == ctx.livemode);
+    let not_another =
+        transfer.stripe_transfer.as_ref().is_none_or(|known: &StripeTransferId| *known == seen.id);
+    same_mode
+        && transfer.livemode == ctx.livemode
+        && not_another
+        && transfer.amount_minor == seen.amount
+        && transfer.currency == currency
+        && seen.destination.as_ref() == Some(&transfer.destination)
+}
+
+/// The lots that a transfer's money came from: those reserved for it. Where none are (it was believed not to
+/// have gone out), its own top-up's, else the oldest that reach, else none: the books then show the hole.
+async fn shares_gone_out(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    transfer: &Transfer,
+) -> Result<Vec<Share>, StoreError> {
+    let reserved = ledger::list_shares(tx, transfer.id.as_str(), Place::Reserved).await?;
+    if !reserved.is_empty() {
+        return Ok(reserved);
+    }
+    let lot = match &transfer.topup {
+        Some(topup) => topup.to_string(),
+        None => {
+            let lots = ledger::list_lots(tx, ctx.livemode, transfer.currency).await?;
+            let reaching = lots.into_iter().find(|lot| lot.available_minor >= transfer.amount_minor);
+            reaching.map_or_else(|| UNFUNDED.to_owned(), |lot| lot.name)
+        }
+    };
+    let shares = vec![Share { lot, amount_minor: transfer.amount_minor }];
+    let entry = Entry::reservation(&transfer.id, transfer.reservations + 1, &shares);
+    ledger::post(tx, ctx.livemode, transfer.currency, &entry, transfer.updated_at).await?;
+    Ok(shares)
+}

@@ -1,0 +1,99 @@
+//! Everything but money that decides whether a transfer may go out, read in one transaction.
+//!
+//! The deciding flows share it, so that the reasons shown to a caller, the line for money and the check
+//! before each send are one and the same question.
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::Context;
+use crate::domain::reason::Reason;
+use crate::domain::task::Kind;
+use crate::domain::transfer::Circumstances;
+use crate::store::accounts::{self, Account, Lock};
+use crate::store::db::StoreError;
+use crate::store::transfers::Transfer;
+use crate::store::{controls, tasks, topups};
+
+/// What was read.
+#[derive(Debug)]
+pub struct Snapshot {
+    paused: bool,
+    account: Option<Account>,
+    topup: Option<Reason>,
+    topup_unheard_of: bool,
+}
+
+impl Snapshot {
+    /// Reads it; the account and the emergency stop stay as they are until the transaction ends.
+    pub async fn load(
+        conn: &mut PgConnection,
+        ctx: &Context,
+        transfer: &Transfer,
+    ) -> Result<Self, StoreError> {
+        let paused = controls::is_paused_locked(conn, ctx.livemode).await?;
+        let destination = transfer.destination.as_str();
+        let account = accounts::find_locked(conn, ctx.livemode, destination, Lock::Share).await?;
+        let (mut topup, mut topup_unheard_of) = (None, false);
+        if let Some(id) = &transfer.topup {
+            let found = topups::find(conn, ctx.livemode, id.as_str()).await?;
+            topup_unheard_of = found.is_none();
+            topup = match found {
+                // Its money is in another currency: no transfer of this one can ever be paid from it.
+                Some(found) if found.known && found.currency != Some(transfer.currency) => {
+                    Some(Reason::TopupFailed)
+                }
+                Some(found) => {
+                    found.known().map_or(Some(Reason::TopupUnknown), |known| known.waiting(found.settled))
+                }
+                None => Some(Reason::TopupUnknown),
+            };
+        }
+        Ok(Self { paused, account, topup, topup_unheard_of })
+    }
+
+    /// Every reason to wait that comes before money, in order. An account whose last confirmation is too old
+    /// counts as [`Reason::StripeUnavailable`] until it has been fetched.
+    pub fn reasons(&self, ctx: &Context, transfer: &Transfer, now: OffsetDateTime) -> Vec<Reason> {
+        let circumstances = Circumstances {
+            controls: transfer.controls(self.paused),
+            account: self.account.as_ref().map(|account| &account.known),
+            topup: self.topup,
+        };
+        let mut reasons = circumstances.reasons(&ctx.policy, now);
+        if let Some((until, reason)) = transfer.hold_off {
+            let held_off = now < until
+                && !reasons
+                    .iter()
+                    .any(|r| (Reason::AccountUnknown..=Reason::CorridorUnsupported).contains(r));
+            reasons.extend(held_off.then_some(reason));
+        }
+        if reasons.is_empty() && self.is_stale(ctx, now) {
+            reasons.push(Reason::StripeUnavailable);
+        }
+        reasons.sort_unstable();
+        reasons.dedup();
+        reasons
+    }
+
+    fn is_stale(&self, ctx: &Context, now: OffsetDateTime) -> bool {
+        self.account.as_ref().is_some_and(|account| account.standing.at + ctx.max_age < now)
+    }
+
+    /// Rings for what Stripe must be asked about before this transfer can go on.
+    pub async fn ring_for_missing(
+        &self,
+        conn: &mut PgConnection,
+        ctx: &Context,
+        transfer: &Transfer,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        if self.account.is_none() || self.is_stale(ctx, now) {
+            tasks::ring(conn, Kind::Account, ctx.livemode, &[transfer.destination.as_str()], now).await?;
+        }
+        if let (Some(id), true) = (&transfer.topup, self.topup_unheard_of) {
+            tasks::ring(conn, Kind::Topup, ctx.livemode, &[id.as_str()], now).await?;
+        }
+        Ok(())
+    }
+}

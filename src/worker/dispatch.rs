@@ -1,0 +1,87 @@
+//! Which flow answers which bell.
+
+use time::OffsetDateTime;
+
+use crate::domain::ids::{AccountId, StripeTransferId, TopupId, TransferId};
+use crate::domain::money::Currency;
+use crate::domain::task::Kind;
+use crate::flows::{
+    Context, FlowError, fund_transfers, observe_transfer, project_account, release_transfer, track_topup,
+    watch_balance,
+};
+use crate::store::outbox;
+use crate::store::tasks::Lease;
+use crate::stripe::client::Lane;
+
+/// One piece of work: everything that was claimed about one subject.
+#[derive(Debug)]
+pub struct Work {
+    /// What it is about.
+    pub kind: Kind,
+    /// Which one.
+    pub subject: String,
+    /// The events about it; empty for a timer.
+    pub events: Vec<(String, OffsetDateTime)>,
+    /// The right to do it.
+    pub lease: Lease,
+    /// How often it failed in a row.
+    pub attempts: i32,
+}
+
+impl Work {
+    /// An event's work, as against a timer's.
+    pub fn of_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+}
+
+/// Does the work; returns when to do it again.
+pub async fn run(ctx: &Context, work: &Work) -> Result<Option<OffsetDateTime>, FlowError> {
+    let events = if work.of_events() {
+        let mut conn = ctx.pool.acquire().await?;
+        outbox::list_by_keys(&mut conn, &work.events).await?
+    } else {
+        Vec::new()
+    };
+    let subject = work.subject.as_str();
+    let no_id = |what: &str| FlowError::Unreadable(format!("the event names no {what}"));
+    match work.kind {
+        Kind::Account => {
+            let id = AccountId::parse(subject).map_err(|_| no_id("account"))?;
+            if work.of_events() {
+                project_account::apply(ctx, &id, &events).await?;
+                return Ok(None);
+            }
+            project_account::confirm(ctx, Lane::Release, &id).await
+        }
+        Kind::Topup => {
+            let id = TopupId::parse(subject).map_err(|_| no_id("top-up"))?;
+            if work.of_events() {
+                track_topup::apply(ctx, &id, &events).await?;
+                return Ok(None);
+            }
+            track_topup::look(ctx, &id).await
+        }
+        Kind::StripeTransfer => {
+            let id = StripeTransferId::parse(subject).map_err(|_| no_id("transfer"))?;
+            observe_transfer::apply(ctx, &id, &events).await?;
+            Ok(None)
+        }
+        Kind::Transfer => {
+            let id = TransferId::parse(subject).map_err(|_| no_id("transfer of ours"))?;
+            release_transfer::advance(ctx, &work.lease, &id).await
+        }
+        Kind::Funds => {
+            let currency = Currency::parse(subject).map_err(|_| no_id("currency"))?;
+            fund_transfers::serve(ctx, currency).await?;
+            Ok(None)
+        }
+        Kind::Balance => {
+            if work.of_events() {
+                watch_balance::wake(ctx).await?;
+                return Ok(None);
+            }
+            watch_balance::read(ctx).await
+        }
+    }
+}
