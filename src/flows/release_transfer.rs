@@ -6,31 +6,23 @@
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
-use super::transfer_evidence::{self, Recorded};
 use super::transfer_snapshot::Snapshot;
-use super::{Context, FlowError, observation_id};
+use super::{Context, FlowError};
 use crate::domain::ids::TransferId;
 use crate::domain::ledger::{Entry, Place};
 use crate::domain::reason::Reason;
-use crate::domain::release::{self, SEND_WITHIN, Step};
+use crate::domain::release::Step;
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
-use crate::store::attempts::{self, Attempt, Call, SendEnd};
+use crate::store::attempts::{self};
 use crate::store::db::StoreError;
-use crate::store::outbox::{self, Observation};
 use crate::store::tasks::{self, Lease};
 use crate::store::transfers::{self, Change, Of, Transfer};
 use crate::store::{controls, ledger};
-use crate::stripe::client::{Answer, Lane, TransferQuery};
-use crate::stripe::error::{Failure, FailureKind, StripeError};
-use crate::stripe::wire;
 
+mod look_up;
 mod refused;
-
-/// A failed look-up is repeated after this.
-const LOOK_UP_AGAIN: Duration = Duration::seconds(10);
-/// Transfers created this much before ours was asked for can't be ours, whatever the two clocks say.
-const CLOCK_SLACK: Duration = Duration::DAY;
+mod send;
 
 /// Takes the next step for a transfer; returns when there is something to do again without being rung.
 pub async fn advance(
@@ -134,12 +126,12 @@ async fn step(
         Step::Send => {
             attempts::begin_send(&mut tx, transfer.id.as_str(), n, now).await?;
             tx.commit().await?;
-            send(ctx, lease, transfer, &attempt, now).await
+            send::send(ctx, lease, transfer, &attempt, now).await
         }
         Step::LookUp => {
             show_unknown(&mut tx, transfer, against, now).await?;
             tx.commit().await?;
-            look_up(ctx, transfer, &view).await
+            look_up::look_up(ctx, transfer, &view).await
         }
     }
 }
@@ -194,240 +186,6 @@ async fn give_back(
     let entry = Entry::reservation_return(&transfer.id, transfer.reservations, &shares);
     ledger::post(tx, ctx.livemode, transfer.currency, &entry, now).await?;
     tasks::ring(tx, Kind::Funds, ctx.livemode, &[transfer.currency.as_str()], now).await
-}
-
-/// The call itself, and what it showed.
-async fn send(
-    ctx: &Context,
-    lease: &Lease,
-    transfer: &Transfer,
-    attempt: &Attempt,
-    prepared_at: OffsetDateTime,
-) -> Result<Option<OffsetDateTime>, FlowError> {
-    let key = format!("{}.{}", transfer.id, attempt.n);
-    let started_at = ctx.clock.now();
-    if started_at - prepared_at > SEND_WITHIN {
-        let mut conn = ctx.pool.acquire().await?;
-        attempts::undo_send(&mut conn, transfer.id.as_str(), attempt.n).await?;
-        return Ok(Some(started_at));
-    }
-    let answer = ctx.stripe.create_transfer(&attempt.body, &key).await;
-    let call = Sent { attempt, started_at, ended_at: ctx.clock.now() };
-    match answer {
-        Ok(answer) => created(ctx, transfer, &call, &answer).await,
-        Err(StripeError::Refused(failure)) => refused::record(ctx, lease, transfer, &call, &failure).await,
-        Err(StripeError::Retry(failure) | StripeError::Unknown(failure)) => {
-            unknown(ctx, transfer, &call, &failure).await
-        }
-    }
-}
-
-/// A call that has ended.
-struct Sent<'a> {
-    attempt: &'a Attempt,
-    started_at: OffsetDateTime,
-    ended_at: OffsetDateTime,
-}
-
-impl Sent<'_> {
-    async fn keep(
-        &self,
-        tx: &mut PgConnection,
-        transfer: &Transfer,
-        outcome: &str,
-        failure: Option<&Failure>,
-        request_id: Option<&str>,
-    ) -> Result<(), StoreError> {
-        let call = Call {
-            kind: "create",
-            started_at: self.started_at,
-            ended_at: self.ended_at,
-            outcome,
-            status: failure.map_or(Some(200), |failure| failure.status),
-            code: failure.and_then(|failure| failure.code.as_deref()),
-            message: failure.map(|failure| failure.message.as_str()),
-            request_id,
-        };
-        attempts::insert_call(tx, transfer.id.as_str(), self.attempt.n, &call).await
-    }
-}
-
-async fn created(
-    ctx: &Context,
-    transfer: &Transfer,
-    call: &Sent<'_>,
-    answer: &Answer<wire::Transfer>,
-) -> Result<Option<OffsetDateTime>, FlowError> {
-    let mut tx = ctx.pool.begin().await?;
-    let after_seq = outbox::last_seq(&mut tx).await?;
-    let recorded = transfer_evidence::record(
-        &mut tx,
-        ctx,
-        &transfer.id,
-        &answer.object,
-        "Stripe created it",
-        call.ended_at,
-    )
-    .await?;
-    keep_observation(
-        &mut tx,
-        ctx,
-        transfer,
-        &answer.object,
-        &answer.raw,
-        call.started_at,
-        after_seq,
-        call.ended_at,
-    )
-    .await?;
-    call.keep(&mut tx, transfer, "created", None, answer.request_id.as_deref()).await?;
-    let definite = SendEnd { outcome: Some("created"), ..SendEnd::default() };
-    let end = match recorded {
-        Recorded::Booked => definite,
-        // Stripe answered with something that is not what was asked for. It is not sent again: somebody must look.
-        Recorded::Mismatch | Recorded::NotOurs => SendEnd { look_up_due: true, ..SendEnd::default() },
-    };
-    attempts::end_send(&mut tx, transfer.id.as_str(), call.attempt.n, end, call.ended_at).await?;
-    tx.commit().await?;
-    Ok((recorded != Recorded::Booked).then_some(call.ended_at + ctx.grace))
-}
-
-#[expect(clippy::too_many_arguments, reason = "the parts of one observation, from two kinds of answers")]
-async fn keep_observation(
-    tx: &mut PgConnection,
-    ctx: &Context,
-    transfer: &Transfer,
-    seen: &wire::Transfer,
-    payload: &[u8],
-    observed_from: OffsetDateTime,
-    after_seq: i64,
-    received_at: OffsetDateTime,
-) -> Result<(), StoreError> {
-    debug_assert_eq!(transfer.livemode, ctx.livemode);
-    let observation = Observation {
-        id: observation_id(),
-        event_type: "transfer",
-        subject_kind: Kind::StripeTransfer.as_str(),
-        subject: seen.id.as_str(),
-        livemode: ctx.livemode,
-        observed_from,
-        after_seq,
-        received_at,
-        payload,
-    };
-    outbox::insert_observation(tx, &observation).await
-}
-
-/// No definite answer: the same key and body again, later, or a look-up.
-async fn unknown(
-    ctx: &Context,
-    transfer: &Transfer,
-    call: &Sent<'_>,
-    failure: &Failure,
-) -> Result<Option<OffsetDateTime>, FlowError> {
-    let stored = failure.kind == FailureKind::ServerError || failure.kind == FailureKind::KeyReuse;
-    let told_to_stop = failure.should_retry == Some(false) && failure.kind != FailureKind::NotSent;
-    let patience = failure.retry_after.and_then(|pause| Duration::try_from(pause).ok());
-    let end = SendEnd {
-        answered: stored,
-        // A replayed 5xx will be replayed for ever: repeating it shows nothing new.
-        look_up_due: told_to_stop || failure.kind == FailureKind::KeyReuse || (stored && failure.replayed),
-        not_before: patience.map(|pause| call.ended_at + pause.min(ctx.grace)),
-        outcome: None,
-    };
-    let mut tx = ctx.pool.begin().await?;
-    attempts::end_send(&mut tx, transfer.id.as_str(), call.attempt.n, end, call.ended_at).await?;
-    call.keep(&mut tx, transfer, failure.kind.as_str(), Some(failure), failure.request_id.as_deref()).await?;
-    if let Some(current) = transfers::find_for_update(&mut tx, transfer.id.as_str()).await?
-        && current.status == Status::Releasing
-    {
-        show_unknown(&mut tx, &current, Vec::new(), call.ended_at).await?;
-    }
-    tx.commit().await?;
-    tracing::warn!(transfer = %transfer.id, n = call.attempt.n, %failure, "no definite answer from Stripe");
-    Ok(Some(call.ended_at + release::pause_after(call.attempt.sends + 1)))
-}
-
-/// Looks for the transfer among Stripe's. Only a complete list proves anything.
-async fn look_up(
-    ctx: &Context,
-    transfer: &Transfer,
-    view: &release::Attempt,
-) -> Result<Option<OffsetDateTime>, FlowError> {
-    let began_at = ctx.clock.now();
-    let query = TransferQuery {
-        transfer_group: Some(transfer.group_at_stripe().to_owned()),
-        destination: Some(transfer.destination.clone()),
-        created_gte: Some((transfer.created_at - CLOCK_SLACK).unix_timestamp()),
-    };
-    let answer = ctx.stripe.list_transfers(Lane::Release, &query).await;
-    let ended_at = ctx.clock.now();
-    let mut tx = ctx.pool.begin().await?;
-    let mut call = Call {
-        kind: "look_up",
-        started_at: began_at,
-        ended_at,
-        outcome: "not_found",
-        status: Some(200),
-        code: None,
-        message: None,
-        request_id: None,
-    };
-    let again_at = match &answer {
-        Err(error) => {
-            let failure = error.failure();
-            call = Call {
-                outcome: failure.kind.as_str(),
-                status: failure.status,
-                code: failure.code.as_deref(),
-                message: Some(&failure.message),
-                request_id: failure.request_id.as_deref(),
-                ..call
-            };
-            attempts::put_off(&mut tx, transfer.id.as_str(), view.n, ended_at + LOOK_UP_AGAIN).await?;
-            Some(ended_at + LOOK_UP_AGAIN)
-        }
-        Ok(items) => {
-            let ours = items
-                .iter()
-                .find(|item| transfer_evidence::our_id(&item.object).as_ref() == Some(&transfer.id));
-            match ours {
-                Some(item) => {
-                    call.outcome = "found";
-                    let after_seq = outbox::last_seq(&mut tx).await?;
-                    let cause = "found by a look-up";
-                    let recorded =
-                        transfer_evidence::record(&mut tx, ctx, &transfer.id, &item.object, cause, ended_at)
-                            .await?;
-                    let raw = item.raw.get().as_bytes();
-                    keep_observation(
-                        &mut tx,
-                        ctx,
-                        transfer,
-                        &item.object,
-                        raw,
-                        began_at,
-                        after_seq,
-                        ended_at,
-                    )
-                    .await?;
-                    // What carries our id but differs is never followed by another send.
-                    if recorded != Recorded::Booked {
-                        attempts::put_off(&mut tx, transfer.id.as_str(), view.n, ended_at + ctx.grace)
-                            .await?;
-                    }
-                    (recorded != Recorded::Booked).then_some(ended_at + ctx.grace)
-                }
-                None => {
-                    attempts::record_empty_look_up(&mut tx, transfer.id.as_str(), view.n, began_at).await?;
-                    Some(ended_at)
-                }
-            }
-        }
-    };
-    attempts::insert_call(&mut tx, transfer.id.as_str(), view.n, &call).await?;
-    tx.commit().await?;
-    Ok(again_at)
 }
 
 /// Rings every transfer that waits or is under way: a rule or the emergency stop changed.

@@ -4,7 +4,8 @@
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
-use super::{Context, FlowError, Sent, give_back, ring_all};
+use super::send::Sent;
+use super::{Context, FlowError, give_back, ring_all};
 use crate::domain::event::BALANCE_SUBJECT;
 use crate::domain::funds::next_balance_check;
 use crate::domain::reason::Reason;

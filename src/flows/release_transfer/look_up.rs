@@ -1,0 +1,99 @@
+//! Looks for a transfer among Stripe's, where the calls that should have made it proved nothing.
+
+use time::{Duration, OffsetDateTime};
+
+use super::send::keep_observation;
+use crate::domain::release;
+use crate::flows::transfer_evidence::{self, Recorded};
+use crate::flows::{Context, FlowError};
+use crate::store::attempts::{self, Call};
+use crate::store::outbox;
+use crate::store::transfers::Transfer;
+use crate::stripe::client::{Lane, TransferQuery};
+
+/// A failed look-up is repeated after this.
+const LOOK_UP_AGAIN: Duration = Duration::seconds(10);
+/// Transfers created this much before ours was asked for can't be ours, whatever the two clocks say.
+const CLOCK_SLACK: Duration = Duration::DAY;
+
+/// Looks for the transfer among Stripe's. Only a complete list proves anything.
+pub(super) async fn look_up(
+    ctx: &Context,
+    transfer: &Transfer,
+    view: &release::Attempt,
+) -> Result<Option<OffsetDateTime>, FlowError> {
+    let began_at = ctx.clock.now();
+    let query = TransferQuery {
+        transfer_group: Some(transfer.group_at_stripe().to_owned()),
+        destination: Some(transfer.destination.clone()),
+        created_gte: Some((transfer.created_at - CLOCK_SLACK).unix_timestamp()),
+    };
+    let answer = ctx.stripe.list_transfers(Lane::Release, &query).await;
+    let ended_at = ctx.clock.now();
+    let mut tx = ctx.pool.begin().await?;
+    let mut call = Call {
+        kind: "look_up",
+        started_at: began_at,
+        ended_at,
+        outcome: "not_found",
+        status: Some(200),
+        code: None,
+        message: None,
+        request_id: None,
+    };
+    let again_at = match &answer {
+        Err(error) => {
+            let failure = error.failure();
+            call = Call {
+                outcome: failure.kind.as_str(),
+                status: failure.status,
+                code: failure.code.as_deref(),
+                message: Some(&failure.message),
+                request_id: failure.request_id.as_deref(),
+                ..call
+            };
+            attempts::put_off(&mut tx, transfer.id.as_str(), view.n, ended_at + LOOK_UP_AGAIN).await?;
+            Some(ended_at + LOOK_UP_AGAIN)
+        }
+        Ok(items) => {
+            let ours = items
+                .iter()
+                .find(|item| transfer_evidence::our_id(&item.object).as_ref() == Some(&transfer.id));
+            match ours {
+                Some(item) => {
+                    call.outcome = "found";
+                    let after_seq = outbox::last_seq(&mut tx).await?;
+                    let cause = "found by a look-up";
+                    let recorded =
+                        transfer_evidence::record(&mut tx, ctx, &transfer.id, &item.object, cause, ended_at)
+                            .await?;
+                    let raw = item.raw.get().as_bytes();
+                    keep_observation(
+                        &mut tx,
+                        ctx,
+                        transfer,
+                        &item.object,
+                        raw,
+                        began_at,
+                        after_seq,
+                        ended_at,
+                    )
+                    .await?;
+                    // What carries our id but differs is never followed by another send.
+                    if recorded != Recorded::Booked {
+                        attempts::put_off(&mut tx, transfer.id.as_str(), view.n, ended_at + ctx.grace)
+                            .await?;
+                    }
+                    (recorded != Recorded::Booked).then_some(ended_at + ctx.grace)
+                }
+                None => {
+                    attempts::record_empty_look_up(&mut tx, transfer.id.as_str(), view.n, began_at).await?;
+                    Some(ended_at)
+                }
+            }
+        }
+    };
+    attempts::insert_call(&mut tx, transfer.id.as_str(), view.n, &call).await?;
+    tx.commit().await?;
+    Ok(again_at)
+}

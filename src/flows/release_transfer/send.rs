@@ -1,0 +1,173 @@
+//! The call to Stripe, and what its answer shows.
+//!
+//! The intent is written down before; whatever comes back is written down after, with its evidence.
+
+use sqlx::PgConnection;
+use time::{Duration, OffsetDateTime};
+
+use super::{refused, show_unknown};
+use crate::domain::release::{SEND_WITHIN, pause_after};
+use crate::domain::task::Kind;
+use crate::domain::transfer::Status;
+use crate::flows::transfer_evidence::{self, Recorded};
+use crate::flows::{Context, FlowError, observation_id};
+use crate::store::attempts::{self, Attempt, Call, SendEnd};
+use crate::store::db::StoreError;
+use crate::store::outbox::{self, Observation};
+use crate::store::tasks::Lease;
+use crate::store::transfers::{self, Transfer};
+use crate::stripe::client::Answer;
+use crate::stripe::error::{Failure, FailureKind, StripeError};
+use crate::stripe::wire;
+
+/// The call itself, and what it showed.
+pub(super) async fn send(
+    ctx: &Context,
+    lease: &Lease,
+    transfer: &Transfer,
+    attempt: &Attempt,
+    prepared_at: OffsetDateTime,
+) -> Result<Option<OffsetDateTime>, FlowError> {
+    let key = format!("{}.{}", transfer.id, attempt.n);
+    let started_at = ctx.clock.now();
+    if started_at - prepared_at > SEND_WITHIN {
+        let mut conn = ctx.pool.acquire().await?;
+        attempts::undo_send(&mut conn, transfer.id.as_str(), attempt.n).await?;
+        return Ok(Some(started_at));
+    }
+    let answer = ctx.stripe.create_transfer(&attempt.body, &key).await;
+    let call = Sent { attempt, started_at, ended_at: ctx.clock.now() };
+    match answer {
+        Ok(answer) => created(ctx, transfer, &call, &answer).await,
+        Err(StripeError::Refused(failure)) => refused::record(ctx, lease, transfer, &call, &failure).await,
+        Err(StripeError::Retry(failure) | StripeError::Unknown(failure)) => {
+            unknown(ctx, transfer, &call, &failure).await
+        }
+    }
+}
+
+/// A call that has ended.
+pub(super) struct Sent<'a> {
+    pub(super) attempt: &'a Attempt,
+    started_at: OffsetDateTime,
+    pub(super) ended_at: OffsetDateTime,
+}
+
+impl Sent<'_> {
+    pub(super) async fn keep(
+        &self,
+        tx: &mut PgConnection,
+        transfer: &Transfer,
+        outcome: &str,
+        failure: Option<&Failure>,
+        request_id: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let call = Call {
+            kind: "create",
+            started_at: self.started_at,
+            ended_at: self.ended_at,
+            outcome,
+            status: failure.map_or(Some(200), |failure| failure.status),
+            code: failure.and_then(|failure| failure.code.as_deref()),
+            message: failure.map(|failure| failure.message.as_str()),
+            request_id,
+        };
+        attempts::insert_call(tx, transfer.id.as_str(), self.attempt.n, &call).await
+    }
+}
+
+async fn created(
+    ctx: &Context,
+    transfer: &Transfer,
+    call: &Sent<'_>,
+    answer: &Answer<wire::Transfer>,
+) -> Result<Option<OffsetDateTime>, FlowError> {
+    let mut tx = ctx.pool.begin().await?;
+    let after_seq = outbox::last_seq(&mut tx).await?;
+    let recorded = transfer_evidence::record(
+        &mut tx,
+        ctx,
+        &transfer.id,
+        &answer.object,
+        "Stripe created it",
+        call.ended_at,
+    )
+    .await?;
+    keep_observation(
+        &mut tx,
+        ctx,
+        transfer,
+        &answer.object,
+        &answer.raw,
+        call.started_at,
+        after_seq,
+        call.ended_at,
+    )
+    .await?;
+    call.keep(&mut tx, transfer, "created", None, answer.request_id.as_deref()).await?;
+    let definite = SendEnd { outcome: Some("created"), ..SendEnd::default() };
+    let end = match recorded {
+        Recorded::Booked => definite,
+        // Stripe answered with something that is not what was asked for. It is not sent again: somebody must look.
+        Recorded::Mismatch | Recorded::NotOurs => SendEnd { look_up_due: true, ..SendEnd::default() },
+    };
+    attempts::end_send(&mut tx, transfer.id.as_str(), call.attempt.n, end, call.ended_at).await?;
+    tx.commit().await?;
+    Ok((recorded != Recorded::Booked).then_some(call.ended_at + ctx.grace))
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of one observation, from two kinds of answers")]
+pub(super) async fn keep_observation(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    transfer: &Transfer,
+    seen: &wire::Transfer,
+    payload: &[u8],
+    observed_from: OffsetDateTime,
+    after_seq: i64,
+    received_at: OffsetDateTime,
+) -> Result<(), StoreError> {
+    debug_assert_eq!(transfer.livemode, ctx.livemode);
+    let observation = Observation {
+        id: observation_id(),
+        event_type: "transfer",
+        subject_kind: Kind::StripeTransfer.as_str(),
+        subject: seen.id.as_str(),
+        livemode: ctx.livemode,
+        observed_from,
+        after_seq,
+        received_at,
+        payload,
+    };
+    outbox::insert_observation(tx, &observation).await
+}
+
+/// No definite answer: the same key and body again, later, or a look-up.
+async fn unknown(
+    ctx: &Context,
+    transfer: &Transfer,
+    call: &Sent<'_>,
+    failure: &Failure,
+) -> Result<Option<OffsetDateTime>, FlowError> {
+    let stored = failure.kind == FailureKind::ServerError || failure.kind == FailureKind::KeyReuse;
+    let told_to_stop = failure.should_retry == Some(false) && failure.kind != FailureKind::NotSent;
+    let patience = failure.retry_after.and_then(|pause| Duration::try_from(pause).ok());
+    let end = SendEnd {
+        answered: stored,
+        // A replayed 5xx will be replayed for ever: repeating it shows nothing new.
+        look_up_due: told_to_stop || failure.kind == FailureKind::KeyReuse || (stored && failure.replayed),
+        not_before: patience.map(|pause| call.ended_at + pause.min(ctx.grace)),
+        outcome: None,
+    };
+    let mut tx = ctx.pool.begin().await?;
+    attempts::end_send(&mut tx, transfer.id.as_str(), call.attempt.n, end, call.ended_at).await?;
+    call.keep(&mut tx, transfer, failure.kind.as_str(), Some(failure), failure.request_id.as_deref()).await?;
+    if let Some(current) = transfers::find_for_update(&mut tx, transfer.id.as_str()).await?
+        && current.status == Status::Releasing
+    {
+        show_unknown(&mut tx, &current, Vec::new(), call.ended_at).await?;
+    }
+    tx.commit().await?;
+    tracing::warn!(transfer = %transfer.id, n = call.attempt.n, %failure, "no definite answer from Stripe");
+    Ok(Some(call.ended_at + pause_after(call.attempt.sends + 1)))
+}
