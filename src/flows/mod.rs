@@ -26,6 +26,7 @@ pub mod request_transfer;
 pub mod track_topup;
 pub mod transfer_evidence;
 pub mod transfer_snapshot;
+pub mod upkeep;
 pub mod watch_balance;
 
 /// What every flow works with: the database, Stripe, the time, and the platform's rules.

@@ -17,7 +17,7 @@ use crate::domain::transfer::Status;
 use crate::store::attempts::{self};
 use crate::store::db::StoreError;
 use crate::store::tasks::{self, Lease};
-use crate::store::transfers::{self, Change, Of, Transfer};
+use crate::store::transfers::{self, Change, Transfer};
 use crate::store::{controls, ledger};
 
 mod look_up;
@@ -186,18 +186,4 @@ async fn give_back(
     let entry = Entry::reservation_return(&transfer.id, transfer.reservations, &shares);
     ledger::post(tx, ctx.livemode, transfer.currency, &entry, now).await?;
     tasks::ring(tx, Kind::Funds, ctx.livemode, &[transfer.currency.as_str()], now).await
-}
-
-/// Rings every transfer that waits or is under way: a rule or the emergency stop changed.
-pub async fn ring_all(
-    conn: &mut PgConnection,
-    ctx: &Context,
-    now: OffsetDateTime,
-) -> Result<usize, StoreError> {
-    let open = transfers::list_open_ids(conn, ctx.livemode, Of::Everyone).await?;
-    for some in open.chunks(1_000) {
-        let some: Vec<&str> = some.iter().map(String::as_str).collect();
-        tasks::ring(conn, Kind::Transfer, ctx.livemode, &some, now).await?;
-    }
-    Ok(open.len())
 }

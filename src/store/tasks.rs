@@ -170,6 +170,23 @@ pub async fn ring(
     Ok(())
 }
 
+/// Rings every transfer that waits or is under way: a rule or the emergency stop changed.
+pub async fn ring_open_transfers(
+    conn: &mut PgConnection,
+    livemode: bool,
+    at: OffsetDateTime,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- ring_open_transfers
+        insert into tasks (kind, subject, livemode, run_at)
+        select 'transfer', id, livemode, $2 from transfers
+        where livemode = $1 and status in ('waiting', 'releasing') order by id
+        on conflict (kind, subject, livemode) where event_id is null do update set
+            run_at = case when tasks.token is null then least(tasks.run_at, excluded.run_at) else tasks.run_at end,
+            next_at = case when tasks.token is null then null else least(tasks.next_at, excluded.run_at) end";
+    sqlx::query(SQL).bind(livemode).bind(at).execute(conn).await?;
+    Ok(())
+}
+
 /// Puts an event's task back: a dead letter, or one that is to be applied once more. False when the event
 /// is not there or is ignored; true also when its task is already due.
 pub async fn replay(

@@ -242,8 +242,6 @@ pub enum Of<'a> {
     Destination(&'a str),
     /// Those tied to one top-up.
     Topup(&'a str),
-    /// All.
-    Everyone,
 }
 
 /// The ids of transfers that wait or are under way.
@@ -256,12 +254,9 @@ pub async fn list_open_ids(
         select id from transfers where livemode = $1 and destination = $2 and status in ('waiting', 'releasing')";
     const BY_TOPUP: &str = "-- list_open_ids
         select id from transfers where livemode = $1 and topup = $2 and status in ('waiting', 'releasing')";
-    const ALL: &str = "-- list_open_ids
-        select id from transfers where livemode = $1 and $2 = '' and status in ('waiting', 'releasing')";
     let (sql, of) = match of {
         Of::Destination(account) => (BY_DESTINATION, account),
         Of::Topup(topup) => (BY_TOPUP, topup),
-        Of::Everyone => (ALL, ""),
     };
     Ok(sqlx::query_scalar(sql).bind(livemode).bind(of).fetch_all(conn).await?)
 }

@@ -2,4 +2,5 @@
 
 pub mod dispatch;
 pub mod driver;
+pub mod upkeep;
 pub mod wake;

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
 use super::send::Sent;
-use super::{Context, FlowError, give_back, ring_all};
+use super::{Context, FlowError, give_back};
 use crate::domain::event::BALANCE_SUBJECT;
 use crate::domain::funds::next_balance_check;
 use crate::domain::reason::Reason;
@@ -68,7 +68,7 @@ pub(super) async fn record(
                 ..Change::of(&current)
             };
             transfers::record_change(&mut tx, &current, &change, &cause, now).await?;
-            ring_all(&mut tx, ctx, now).await?;
+            tasks::ring_open_transfers(&mut tx, ctx.livemode, now).await?;
             None
         }
         Sorted::Permanent => {

@@ -1,0 +1,75 @@
+//! What keeps the installation in order: first start, who is alive, partitions ahead, expired answers gone.
+
+use std::sync::{PoisonError, RwLock};
+
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+use super::{Context, FlowError};
+use crate::domain::event::{BALANCE_SUBJECT, Ourselves};
+use crate::domain::ids::AccountId;
+use crate::domain::task::Kind;
+use crate::store::{controls, idempotency, outbox, tasks};
+use crate::stripe::client::Lane;
+use crate::stripe::error::StripeError;
+use crate::stripe::wire;
+
+/// A process not heard of for this long is gone.
+const ALIVE_FOR: Duration = Duration::seconds(35);
+/// Answers to POSTs that do not move money are kept this long.
+pub const ANSWERS_KEPT: Duration = Duration::hours(24);
+/// Without a configured date, money that arrived this long before the first start still counts.
+const DEFAULT_FUNDS_SINCE: Duration = Duration::hours(1);
+
+/// At the start: the rows everything else relies on, and one look at every open transfer, since the rules
+/// may have changed while nothing ran.
+pub async fn begin(ctx: &Context, funds_since: Option<OffsetDateTime>) -> Result<(), FlowError> {
+    let now = ctx.clock.now();
+    let mut tx = ctx.pool.begin().await?;
+    outbox::ensure_partitions(&mut tx, now).await?;
+    controls::ensure_installation(&mut tx, now, now - DEFAULT_FUNDS_SINCE, funds_since).await?;
+    controls::ensure_release_controls(&mut tx, ctx.livemode, now).await?;
+    tasks::ring_open_transfers(&mut tx, ctx.livemode, now).await?;
+    tasks::ring(&mut tx, Kind::Balance, ctx.livemode, &[BALANCE_SUBJECT], now).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Says that this process is alive, and takes its share of the call rate.
+pub async fn beat(ctx: &Context, replica: Uuid) -> Result<(), FlowError> {
+    let now = ctx.clock.now();
+    let mut conn = ctx.pool.acquire().await?;
+    let alive = controls::beat(&mut conn, replica, now, now - ALIVE_FOR).await?;
+    ctx.stripe.set_share(u32::try_from(alive).unwrap_or(u32::MAX));
+    Ok(())
+}
+
+/// Says that this process leaves.
+pub async fn leave(ctx: &Context, replica: Uuid) -> Result<(), FlowError> {
+    let mut conn = ctx.pool.acquire().await?;
+    Ok(controls::leave(&mut conn, replica).await?)
+}
+
+/// Partitions for the weeks ahead, and room where answers have expired.
+pub async fn tidy(ctx: &Context) -> Result<(), FlowError> {
+    let now = ctx.clock.now();
+    let mut conn = ctx.pool.acquire().await?;
+    outbox::ensure_partitions(&mut conn, now).await?;
+    while idempotency::delete_expired(&mut conn, now - ANSWERS_KEPT).await? > 0 {}
+    Ok(())
+}
+
+/// Asks Stripe which account is the platform's own, once: its events are not about a connected account.
+pub async fn learn_platform(ctx: &Context, ourselves: &RwLock<Ourselves>) -> Result<(), FlowError> {
+    let answer = ctx.stripe.get::<wire::Value>(Lane::Sweep, "/v1/account", &wire::Value::Null).await;
+    let platform = match answer {
+        Ok(answer) => answer.object.get("id").and_then(wire::Value::as_str).map(AccountId::parse),
+        // A restricted key may not be allowed to ask; then only what has no account is the platform's.
+        Err(StripeError::Refused(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(Ok(platform)) = platform {
+        ourselves.write().unwrap_or_else(PoisonError::into_inner).platform = Some(platform);
+    }
+    Ok(())
+}
