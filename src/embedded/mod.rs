@@ -10,6 +10,7 @@ mod find;
 mod home;
 mod reap;
 mod tether;
+mod unpack;
 mod user;
 
 use std::fs;

@@ -92,17 +92,16 @@ impl Guarded {
     pub fn stop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         for (signal, patience_s) in [(libc::SIGINT, 30), (libc::SIGQUIT, 10), (libc::SIGKILL, 10)] {
-            let asked = self.orders.send(signal);
+            // A thread that is gone takes no order, and the answer below says so.
+            let _ = self.orders.send(signal);
             let answer = self.gone.recv_timeout(Duration::from_secs(patience_s));
-            if asked.is_err() || !matches!(answer, Err(RecvTimeoutError::Timeout)) {
-                break;
+            if !matches!(answer, Err(RecvTimeoutError::Timeout)) {
+                drop(thread.join());
+                return;
             }
             tracing::warn!(pid = self.pid, signal, "postgres does not end");
         }
-        // A thread whose server cannot even be killed is left behind rather than waited for.
-        if thread.is_finished() || self.orders.send(0).is_err() {
-            drop(thread.join());
-        }
+        // A server that cannot even be killed is left to its thread rather than waited for.
     }
 }
 

@@ -1,10 +1,11 @@
 //! The private Postgres: it starts, keeps its data, leaves nothing behind, and says clearly why it cannot.
 
 use std::fs;
+use std::mem::ManuallyDrop;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use sluicegate::embedded::{self, Cluster, Durability, EmbeddedError, Options};
@@ -26,6 +27,21 @@ impl Scratch {
         Self(dir)
     }
 
+    /// With a cluster in it, copied from one that this process made: an initdb of its own costs a second.
+    fn with_cluster(name: &str) -> Self {
+        static MADE: OnceLock<PathBuf> = OnceLock::new();
+        let made = MADE.get_or_init(|| {
+            remove_leftovers();
+            let pristine = ManuallyDrop::new(Scratch::new("pristine"));
+            start(&pristine.cluster_dir()).stop();
+            pristine.cluster_dir()
+        });
+        let scratch = Self::new(name);
+        let copied = Command::new("cp").arg("-a").arg(made).arg(scratch.cluster_dir()).status();
+        assert!(copied.unwrap().success());
+        scratch
+    }
+
     fn cluster_dir(&self) -> PathBuf {
         self.0.join("pg")
     }
@@ -34,6 +50,17 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Removes the folders of test processes that are gone: the pristine cluster of each, and what killed runs left.
+fn remove_leftovers() {
+    for entry in fs::read_dir(std::env::temp_dir()).unwrap().filter_map(Result::ok) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix("sgt-").and_then(|rest| rest.rsplit('-').next()).map(str::to_owned);
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            drop(fs::remove_dir_all(entry.path()));
+        }
     }
 }
 
@@ -125,7 +152,7 @@ async fn a_private_postgres_starts_answers_and_is_gone_after_stop() {
 
 #[tokio::test]
 async fn data_written_before_a_stop_is_there_after_the_next_start() {
-    let scratch = Scratch::new("reuse");
+    let scratch = Scratch::with_cluster("reuse");
     let cluster = start(&scratch.cluster_dir());
     ask(&cluster, "create table kept as select 'still here'::text as word").await;
     cluster.stop();
@@ -145,7 +172,7 @@ async fn a_durable_cluster_forces_its_writes_to_disk_and_checks_its_pages() {
 
 #[test]
 fn a_second_start_on_the_same_folder_is_refused_and_names_the_holder() {
-    let scratch = Scratch::new("twice");
+    let scratch = Scratch::with_cluster("twice");
     let (mut child, _) = start_in_a_child(&scratch.cluster_dir());
     let refused = embedded::start(options(&scratch.cluster_dir())).err().unwrap();
     child.kill().unwrap();
@@ -157,7 +184,7 @@ fn a_second_start_on_the_same_folder_is_refused_and_names_the_holder() {
 
 #[tokio::test]
 async fn a_killed_owner_leaves_no_server_behind_and_the_data_starts_again() {
-    let scratch = Scratch::new("killed");
+    let scratch = Scratch::with_cluster("killed");
     let first = start(&scratch.cluster_dir());
     ask(&first, "create table kept as select 'still here'::text as word").await;
     first.stop();
@@ -171,7 +198,7 @@ async fn a_killed_owner_leaves_no_server_behind_and_the_data_starts_again() {
 
 #[tokio::test]
 async fn a_start_right_after_the_owner_was_killed_waits_for_its_server_to_end() {
-    let scratch = Scratch::new("at-once");
+    let scratch = Scratch::with_cluster("at-once");
     let (mut child, _) = start_in_a_child(&scratch.cluster_dir());
     child.kill().unwrap();
     child.wait().unwrap();
@@ -181,7 +208,7 @@ async fn a_start_right_after_the_owner_was_killed_waits_for_its_server_to_end() 
 
 #[tokio::test]
 async fn after_owner_and_server_were_both_killed_the_data_recovers() {
-    let scratch = Scratch::new("both");
+    let scratch = Scratch::with_cluster("both");
     let first = start(&scratch.cluster_dir());
     ask(&first, "create table kept as select 'still here'::text as word").await;
     first.stop();
@@ -199,7 +226,7 @@ async fn after_owner_and_server_were_both_killed_the_data_recovers() {
 
 #[test]
 fn a_pid_file_that_names_a_stranger_does_not_keep_the_server_from_starting() {
-    let scratch = Scratch::new("stranger");
+    let scratch = Scratch::with_cluster("stranger");
     start(&scratch.cluster_dir()).stop();
     let mut stranger = Command::new("sleep").arg("60").spawn().unwrap();
     let pid_file = scratch.cluster_dir().join("data/postmaster.pid");
@@ -290,7 +317,7 @@ fn without_a_fitting_postgres_one_sentence_names_every_way_out() {
 
 #[test]
 fn a_server_that_does_not_start_is_explained_by_the_end_of_its_log() {
-    let scratch = Scratch::new("broken");
+    let scratch = Scratch::with_cluster("broken");
     start(&scratch.cluster_dir()).stop();
     fs::write(scratch.cluster_dir().join("data/postgresql.auto.conf"), "no_such_setting = 1\n").unwrap();
     let error = embedded::start(options(&scratch.cluster_dir())).err().unwrap();
