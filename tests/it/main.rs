@@ -1,0 +1,10 @@
+//! All integration tests, in one binary so that they link once and share one server.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed; clippy.toml knows only functions marked #[test]"
+)]
+
+mod embedded;
+mod support;

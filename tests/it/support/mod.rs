@@ -1,0 +1,3 @@
+//! What the stories need and do not tell.
+
+pub mod postgres;
