@@ -4,10 +4,12 @@
 //! `cli → {http, worker} → flows → {store, stripe} → domain`, and `tests/walls.rs` holds them to it.
 
 pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod embedded;
 pub mod flows;
 pub mod sandbox;
 pub mod store;
 pub mod stripe;
+pub mod telemetry;
 pub mod worker;
