@@ -61,6 +61,8 @@ declare
     made integer := 0;
     name text;
 begin
+    -- Replicas that start together take turns.
+    perform pg_advisory_xact_lock(hashtextextended('outbox_ensure_partitions', 0));
     for _ in 1..10 loop
         name := 'outbox_' || to_char(week at time zone 'UTC', 'YYYYMMDD');
         if to_regclass(name) is null then
@@ -101,22 +103,28 @@ create table tasks (
     livemode      boolean     not null,
     event_id      text,
     event_created timestamptz,
+    received_at   timestamptz,
     run_at        timestamptz not null,
     next_at       timestamptz,
     attempts      integer     not null default 0,
     token         uuid,
+    holder        integer,
     failure       text,
-    check ((event_id is null) = (event_created is null))
+    check ((event_id is null) = (event_created is null)),
+    check ((event_id is null) = (received_at is null)),
+    check ((token is null) = (holder is null))
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
 
 comment on table tasks is 'The bells: work to do, deleted when done. A row is either one event''s (its id is the event''s seq) or a subject''s timer';
 comment on column tasks.event_id is 'The event''s key in the outbox. No foreign key: one statement writes both rows, and a check per row is dear on the path every delivery takes';
+comment on column tasks.received_at is 'When the event was received, for the lag: run_at moves with every retry';
 comment on column tasks.run_at is 'When it is due; while a lease is held (token is set), when the lease ends';
 comment on column tasks.next_at is 'The earliest ring that arrived during the lease; null if none did';
 comment on column tasks.token is 'Fencing token of the lease; null when nobody holds it';
+comment on column tasks.holder is 'Which process holds the lease: the advisory lock it keeps for as long as it lives';
 comment on column tasks.failure is 'Why the last attempt did not finish';
 
-create index tasks_due on tasks (run_at);
+create index tasks_due on tasks (livemode, run_at);
 create unique index tasks_timer_once on tasks (kind, subject, livemode) where event_id is null;
 
 create table dead_letters (
@@ -128,8 +136,8 @@ create table dead_letters (
     event_created timestamptz not null,
     attempts      integer     not null,
     reason        text        not null,
-    died_at       timestamptz not null,
-    foreign key (event_id, event_created) references outbox (event_id, created)
+    died_at       timestamptz not null
 );
 comment on table dead_letters is 'Events that could not be applied through a fault of their own, until they are replayed';
+comment on column dead_letters.event_id is 'The event''s key in the outbox. No foreign key: it would forbid to drop a partition';
 create index dead_letters_event on dead_letters (event_id);

@@ -3,9 +3,12 @@
 create table installation (
     one           boolean     primary key default true check (one),
     first_started timestamptz not null,
-    funds_since   timestamptz not null
+    funds_since   timestamptz not null,
+    platform_test text,
+    platform_live text
 );
 comment on table installation is 'One row: when the service first started on this database';
+comment on column installation.platform_test is 'The platform''s own account in test mode, once Stripe told';
 comment on column installation.funds_since is 'Top-ups whose money was available before this are not money to release';
 
 create table accounts (
@@ -97,10 +100,11 @@ create table topups (
     proof_amount               bigint,
     proof_currency             text,
     proof_at                   timestamptz,
+    on_its_way_at              timestamptz,
     watched_since              timestamptz,
     settled                    boolean     not null default false,
     settled_at                 timestamptz,
-    excluded                   boolean     not null default false,
+    excluded                   boolean     check (excluded is null or settled_at is not null),
     booked_amount              bigint      not null default 0,
     booked_currency            text,
     bookings                   integer     not null default 0,
@@ -115,9 +119,10 @@ comment on table topups is 'Each top-up as last known, and whether its money may
 comment on column topups.known is 'False while only its id was heard of (a transfer tied to it, a thin event)';
 comment on column topups.proof_status is 'Status of its balance transaction: pending or available';
 comment on column topups.proof_amount is 'What the balance transaction adds to the balance, fee taken off, in minor units of proof_currency';
+comment on column topups.on_its_way_at is 'The latest moment at which its money was seen to be not available yet';
 comment on column topups.watched_since is 'When the balance transaction was first looked for; the polling slows down from there';
 comment on column topups.settled is 'The settlement rule holds: its money has arrived';
-comment on column topups.excluded is 'Settled, but before funds_since: shown, and not money to release';
+comment on column topups.excluded is 'Decided once, when it settled: it did so before funds_since, and is shown but not money to release';
 comment on column topups.booked_amount is 'What the ledger holds as settled for it now, in minor units of booked_currency';
 create index topups_by_seen on topups (livemode, first_seen, topup);
 create index topups_arriving on topups (livemode, currency) where known and not settled and status in ('pending', 'succeeded');

@@ -75,7 +75,7 @@ comment on column transfers.generation is 'N of the Idempotency-Key xfer_….N t
 comment on column transfers.hold_off_until is 'Stripe refused it for a cause on the account''s side: not tried again before this, whatever the account looks like';
 comment on column transfers.reservations is 'How often its money was reserved; numbers the reservation''s ledger entries';
 
-create index transfers_line on transfers (livemode, currency, priority desc, created_at, id) where fundable;
+create index transfers_line on transfers (livemode, currency, (-priority), created_at, id) where fundable;
 create index transfers_open_by_destination on transfers (livemode, destination) where status in ('waiting', 'releasing');
 create index transfers_open_by_topup on transfers (livemode, topup) where topup is not null and status in ('waiting', 'releasing');
 create index transfers_open on transfers (livemode, id) where status in ('waiting', 'releasing');

@@ -164,7 +164,8 @@ impl Envelope<'_> {
     fn account_id(&self) -> Option<AccountId> {
         let named = match self.shape {
             Shape::Snapshot => self.account,
-            Shape::Thin => self.account.or(self.object_id),
+            Shape::Thin if self.names_account() => self.object_id,
+            Shape::Thin => self.account,
         };
         named.and_then(|id| AccountId::parse(id).ok())
     }

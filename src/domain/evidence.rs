@@ -97,6 +97,8 @@ impl Standing {
         let verdict = match (self.by, told.content) {
             (_, Content::Unread) if newer => Verdict::Doubt,
             (_, _) if newer => Verdict::Apply,
+            // Behind something that could not be read, the last that could be is still worth heeding.
+            (By::Event, Content::Other) if told.at < self.at && self.doubted => Verdict::Doubt,
             (By::Event, _) if told.at < self.at => Verdict::Keep,
             (By::Event, Content::Same) => Verdict::Keep,
             (By::Event, Content::Other | Content::Unread) => Verdict::Doubt,
@@ -122,7 +124,9 @@ impl Standing {
 
     /// Folds a finished fetch in.
     pub fn see(&mut self, fetch: Fetched) -> Verdict {
-        if self.fetched.is_some_and(|earlier| earlier.at >= fetch.at) {
+        // By receipt before time: the clock may have gone back between two fetches.
+        let later = |earlier: Fetched| (earlier.after_seq, earlier.at) > (fetch.after_seq, fetch.at);
+        if self.fetched.is_some_and(later) {
             return Verdict::Keep;
         }
         let overtaken = self.seq > fetch.after_seq && self.by == By::Event;
@@ -168,6 +172,13 @@ mod tests {
         assert_eq!(hear(told(9, 2, Content::Unread)), Verdict::Keep);
         assert_eq!(hear(told(10, 2, Content::Same)), Verdict::Keep);
         assert_eq!(hear(told(10, 2, Content::Other)), Verdict::Doubt);
+        let mut doubted = held.clone();
+        doubted.hear(told(20, 2, Content::Unread));
+        assert_eq!(
+            doubted.hear(told(15, 3, Content::Other)),
+            Verdict::Doubt,
+            "behind one that can't be read"
+        );
     }
 
     #[test]

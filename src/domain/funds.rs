@@ -52,7 +52,9 @@ impl Purse {
 
     /// Takes the money for the next in line, or says that it does not reach.
     pub fn take(&mut self, claim: Claim<'_>) -> Option<Vec<Share>> {
-        let covered = claim.amount_minor <= self.total();
+        // What the pool may take leaves the waiting tied ones theirs, a hole elsewhere notwithstanding.
+        let kept_minor = if claim.topup.is_some() { 0 } else { self.claimed() };
+        let covered = claim.amount_minor <= self.total() - kept_minor;
         let shares = match claim.topup {
             Some(name) => self.shares_of_lot(name, claim.amount_minor),
             None => self.shares_of_pool(claim.amount_minor),
@@ -80,6 +82,11 @@ impl Purse {
     /// All lots together, a reversed top-up's hole included.
     fn total(&self) -> i64 {
         self.lots.iter().map(|lot| lot.available_minor).sum()
+    }
+
+    /// What the waiting tied ones can still get from their lots.
+    fn claimed(&self) -> i64 {
+        self.lots.iter().map(|lot| lot.claimed_minor.clamp(0, lot.available_minor.max(0))).sum()
     }
 
     fn shares_of_lot(&self, name: &str, amount_minor: i64) -> Option<Vec<Share>> {
@@ -180,7 +187,7 @@ mod tests {
     #[test]
     fn a_hole_left_by_a_reversed_topup_stops_the_currency() {
         let mut purse = Purse::new(vec![lot("tu_1", -100, 0), lot("tu_2", 150, 40)]);
-        assert_eq!(purse.take(pooled(51)), None);
+        assert_eq!(purse.take(pooled(11)), None, "the tied 40 are kept");
         assert_eq!(purse.take(tied(51, "tu_2")), None);
         let mut purse = Purse::new(vec![lot("tu_1", -100, 0), lot("tu_2", 90, 0)]);
         assert_eq!(purse.take(pooled(1)), None);

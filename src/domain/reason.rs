@@ -81,6 +81,33 @@ reasons! {
 }
 
 impl Reason {
+    /// The code in plain words, as the rest of a sentence that begins with "it waits:".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::ReleasesPaused => "all releases are paused",
+            Self::OnHold => "an operator holds it",
+            Self::ApprovalRequired => "another key must approve it",
+            Self::Scheduled => "its release date has not come",
+            Self::DailyCapReached => "the day's cap is used up",
+            Self::AccountUnknown => "Stripe has not told of the account yet",
+            Self::AccountDeauthorized => "the account left the platform",
+            Self::AccountBlocked => "Stripe blocks the account",
+            Self::DetailsNotSubmitted => "onboarding is not finished",
+            Self::ChargesDisabled => "Stripe has not enabled charges",
+            Self::PayoutsDisabled => "Stripe has not enabled payouts",
+            Self::TransfersInactive => "the account may not receive transfers yet",
+            Self::RequirementsPastDue => "Stripe's requirements are past due",
+            Self::CorridorUnsupported => "its country or currency can't be paid from here",
+            Self::TopupUnknown => "Stripe has not told of the top-up yet",
+            Self::TopupPending => "the bank has not paid the top-up yet",
+            Self::TopupNotSettled => "the top-up's money is not available yet",
+            Self::TopupFailed => "the top-up failed or was taken back",
+            Self::FundsInsufficient => "no settled money is left for it",
+            Self::StripeBalanceInsufficient => "Stripe's balance does not reach",
+            Self::StripeUnavailable => "Stripe has given no definite answer yet",
+        }
+    }
+
     /// Whether a transfer with this code is not even in the line for money.
     pub fn before_funds(self) -> bool {
         self < Reason::FundsInsufficient

@@ -26,6 +26,9 @@ pub struct Attempt {
     pub sends: i32,
     /// When it was first sent.
     pub first_sent_at: Option<OffsetDateTime>,
+    /// Since when no call of ours is known to be under way. After a crash that is the start of the last one: the
+    /// same key and body may meet itself at Stripe at any time.
+    pub quiet_since: Option<OffsetDateTime>,
     /// When the last call with it ended, or at the latest can have ended.
     pub ended_at: Option<OffsetDateTime>,
     /// Nothing at all before this: Stripe asked for patience, or a look-up just failed.
@@ -64,7 +67,7 @@ impl Attempt {
         };
         let look_up_at = ended_at + grace;
         let step = if now < look_up_at {
-            self.repeat(clear, first_sent_at, ended_at, look_up_at, now)
+            self.repeat(clear, first_sent_at, self.quiet_since.unwrap_or(ended_at), look_up_at, now)
         } else {
             self.look(clear, first_sent_at, grace, now)
         };
@@ -76,11 +79,11 @@ impl Attempt {
         &self,
         clear: bool,
         first_sent_at: OffsetDateTime,
-        ended_at: OffsetDateTime,
+        quiet_since: OffsetDateTime,
         look_up_at: OffsetDateTime,
         now: OffsetDateTime,
     ) -> Step {
-        let repeat_at = ended_at + pause_after(self.sends);
+        let repeat_at = quiet_since + pause_after(self.sends);
         let too_old = repeat_at.max(now) >= first_sent_at + REPEAT_WITHIN;
         if !clear || self.look_up_due || too_old || repeat_at >= look_up_at {
             Step::Wait(look_up_at)
@@ -143,6 +146,7 @@ mod tests {
             n: 1,
             sends: 1,
             first_sent_at: Some(T0),
+            quiet_since: Some(T0),
             ended_at: Some(T0),
             not_before: None,
             answered: false,
@@ -161,14 +165,17 @@ mod tests {
 
     #[test]
     fn each_state_of_a_key_has_its_next_step() {
-        let fresh = Attempt { sends: 0, first_sent_at: None, ended_at: None, ..sent() };
-        let old = Attempt { ended_at: Some(s(H23 - 300)), ..sent() };
+        let fresh = Attempt { sends: 0, first_sent_at: None, quiet_since: None, ended_at: None, ..sent() };
+        let old = Attempt { quiet_since: Some(s(H23 - 300)), ended_at: Some(s(H23 - 300)), ..sent() };
+        let crashed = Attempt { ended_at: Some(s(30)), ..sent() };
         let rows: Vec<(&str, Attempt, bool, OffsetDateTime, Step)> = vec![
             ("never sent", fresh.clone(), true, T0, Step::Send),
             ("never sent, not clear", fresh, false, T0, Step::Withdraw),
             ("just sent", sent(), true, T0, Step::Wait(s(1))),
             ("a second later", sent(), true, s(1), Step::Send),
             ("a second later, not clear", sent(), false, s(1), Step::Wait(s(600))),
+            ("died in the call", crashed.clone(), true, s(1), Step::Send),
+            ("died in the call, the grace counts from its latest end", crashed, true, s(629), Step::Send),
             ("told not to repeat", Attempt { look_up_due: true, ..sent() }, true, s(1), Step::Wait(s(600))),
             (
                 "asked for patience",

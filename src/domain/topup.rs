@@ -64,6 +64,7 @@ impl Status {
 
 /// Which of two statuses is believed: the higher rank; within a rank, the evidence.
 pub fn hear(held: Status, standing: &mut Standing, heard: Status, told: Told) -> Verdict {
+    let before = (standing.doubted, standing.at);
     let by_evidence = standing.hear(told);
     if heard == Status::Unknown || told.content == Content::Unread {
         return by_evidence;
@@ -73,7 +74,8 @@ pub fn hear(held: Status, standing: &mut Standing, heard: Status, told: Told) ->
             *standing = Standing {
                 at: told.at.max(standing.at),
                 by: if told.at >= standing.at { By::Event } else { standing.by },
-                doubted: false,
+                // A doubt that is newer than this news is not settled by it.
+                doubted: before.0 && told.at <= before.1,
                 ..standing.clone()
             };
             Verdict::Apply
@@ -127,8 +129,10 @@ pub struct Known {
     pub currency: Currency,
     /// Its balance transaction, once looked at.
     pub proof: Option<Proof>,
-    /// When it was created at Stripe, where known.
-    pub created: Option<OffsetDateTime>,
+    /// The latest moment at which its money was seen to be still on its way.
+    pub on_its_way_at: Option<OffsetDateTime>,
+    /// What was decided when it settled: that its money does not count. A date that moves later changes nothing.
+    pub excluded: Option<bool>,
     /// When the evidence for its status is from.
     pub as_of: OffsetDateTime,
 }
@@ -159,14 +163,17 @@ impl Known {
             Some(proof) => (proof.amount_minor, proof.currency),
             None => (self.amount_minor, self.currency),
         };
-        let excluded = settled && self.available_since(available) < funds_since;
+        let excluded =
+            settled && self.excluded.unwrap_or_else(|| self.available_since(available) < funds_since);
         let booked_minor = if settled && !excluded { amount.max(0) } else { 0 };
         Settlement { settled, excluded, booked_minor, currency }
     }
 
-    /// When its money became available, as near as is known.
+    /// When its money became available, as near as is known: Stripe's `available_on` is a forecast, often a
+    /// midnight, so whatever was seen on its way after it became available later.
     fn available_since(&self, available: Option<&Proof>) -> OffsetDateTime {
-        available.and_then(|proof| proof.available_on).unwrap_or(self.as_of)
+        let dated = available.and_then(|proof| proof.available_on).unwrap_or(self.as_of);
+        self.on_its_way_at.map_or(dated, |seen| seen.max(dated))
     }
 
     /// Why a transfer tied to it waits; `None` once its money is there.
@@ -202,7 +209,15 @@ mod tests {
 
     fn known(status: Status, proof: Option<Proof>) -> Known {
         let usd = Currency::parse("usd").unwrap();
-        Known { status, amount_minor: 1_000, currency: usd, proof, created: None, as_of: NOON }
+        Known {
+            status,
+            amount_minor: 1_000,
+            currency: usd,
+            proof,
+            on_its_way_at: None,
+            excluded: None,
+            as_of: NOON,
+        }
     }
 
     fn proof(available: bool, on: OffsetDateTime) -> Option<Proof> {
@@ -236,6 +251,19 @@ mod tests {
     }
 
     #[test]
+    fn money_that_was_seen_on_its_way_counts_whatever_its_date_and_a_decision_stays() {
+        let since = NOON - Duration::HOUR;
+        let midnight = NOON - Duration::hours(12);
+        let early = known(Status::Succeeded, proof(true, midnight));
+        let excluded = |known: &Known| known.settlement(Rule::BalanceAvailable, since).excluded;
+        assert!(excluded(&early));
+        assert!(!excluded(&Known { on_its_way_at: Some(NOON), ..early.clone() }));
+        assert!(!excluded(&Known { excluded: Some(false), ..early.clone() }));
+        let late = known(Status::Succeeded, proof(true, NOON));
+        assert!(excluded(&Known { excluded: Some(true), ..late }));
+    }
+
+    #[test]
     fn each_status_keeps_a_tied_transfer_for_its_own_reason() {
         let rows = [
             (Status::Unknown, false, Some(Reason::TopupUnknown)),
@@ -266,6 +294,10 @@ mod tests {
         assert_eq!(verdict(Status::Succeeded, Status::Reversed, -1), (Verdict::Apply, false));
         assert_eq!(verdict(Status::Reversed, Status::Succeeded, 1).0, Verdict::Keep);
         assert_eq!(verdict(Status::Succeeded, Status::Unknown, 1), (Verdict::Apply, false));
+        let mut standing = Standing::of_event(told(0, 1));
+        standing.hear(Told { content: Content::Unread, ..told(20, 2) });
+        assert_eq!(hear(Status::Pending, &mut standing, Status::Succeeded, told(10, 3)), Verdict::Apply);
+        assert!(standing.doubted, "what was told at 20 is still to be fetched");
     }
 
     #[test]

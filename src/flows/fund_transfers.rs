@@ -20,11 +20,13 @@ use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
 use crate::store::db::StoreError;
 use crate::store::transfers::{Change, Transfer};
-use crate::store::{attempts, controls, ledger, tasks, transfers};
+use crate::store::{attempts, controls, ledger, line, tasks, transfers};
 use crate::stripe::form;
 
 /// How many of the line are served in one transaction.
 const SERVED_AT_ONCE: i64 = 100;
+/// How many that are about to be looked at are put into the line beforehand.
+const ADMITTED_AT_ONCE: i64 = 200;
 
 /// What one pass did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,16 +44,18 @@ pub async fn serve(ctx: &Context, currency: Currency) -> Result<Served, FlowErro
         let now = ctx.clock.now();
         let mut tx = ctx.pool.begin().await?;
         let funds = controls::lock_funds(&mut tx, ctx.livemode, currency).await?;
-        let line =
-            transfers::list_line_for_update(&mut tx, ctx.livemode, currency, after.as_ref(), SERVED_AT_ONCE)
-                .await?;
-        if line.is_empty() {
+        if after.is_none() {
+            admit(&mut tx, ctx, currency, now).await?;
+        }
+        let next =
+            line::list_for_update(&mut tx, ctx.livemode, currency, after.as_ref(), SERVED_AT_ONCE).await?;
+        if next.is_empty() {
             return Ok(served);
         }
         let mut purse = Purse::new(ledger::list_lots(&mut tx, ctx.livemode, currency).await?);
         blocked.restore(&mut purse);
         let mut rung = Vec::new();
-        for transfer in &line {
+        for transfer in &next {
             let stopped = funds.stopped_at.is_some();
             if serve_one(&mut tx, ctx, transfer, &mut purse, &mut blocked, stopped, now).await? {
                 rung.push(transfer.id.as_str());
@@ -61,8 +65,26 @@ pub async fn serve(ctx: &Context, currency: Currency) -> Result<Served, FlowErro
         rung.sort_unstable();
         tasks::ring(&mut tx, Kind::Transfer, ctx.livemode, &rung, now).await?;
         tx.commit().await?;
-        after = line.into_iter().next_back();
+        after = next.into_iter().next_back();
     }
+}
+
+/// Puts into the line whoever is about to be looked at anyway. What makes several transfers ready at once
+/// rings each of them; without this the first to be looked at would take the money from one that goes before.
+async fn admit(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    currency: Currency,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    for transfer in line::list_rung_for_update(tx, ctx.livemode, currency, now, ADMITTED_AT_ONCE).await? {
+        let reasons = Snapshot::load(tx, ctx, &transfer).await?.reasons(ctx, &transfer, now);
+        if reasons.is_empty() {
+            let change = Change { fundable: true, ..Change::of(&transfer) };
+            transfers::record_change(tx, &transfer, &change, "nothing but money is missing", now).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The sources (a top-up, or the pool) that did not reach somebody on an earlier page. The lock is given back
@@ -103,30 +125,28 @@ async fn serve_one(
         transfers::record_change(tx, transfer, &change, "no longer ready", now).await?;
         return Ok(false);
     }
-    if stopped {
-        let change = Change {
-            waiting_on: &[Reason::StripeBalanceInsufficient],
-            fundable: true,
-            ..Change::of(transfer)
-        };
-        transfers::record_change(tx, transfer, &change, "Stripe's balance does not reach", now).await?;
-        return Ok(false);
-    }
     let topup = transfer.topup.as_ref().map(|id| id.as_str());
-    match purse.take(Claim { amount_minor: transfer.amount_minor, topup }) {
-        Some(shares) => {
+    let shares = purse.take(Claim { amount_minor: transfer.amount_minor, topup });
+    let mut waiting_on = Vec::new();
+    match shares {
+        Some(shares) if !stopped => {
             reserve(tx, ctx, transfer, &shares, now).await?;
-            Ok(true)
+            return Ok(true);
         }
+        Some(_) => {}
         None => {
             blocked.note(transfer);
-            let change =
-                Change { waiting_on: &[Reason::FundsInsufficient], fundable: true, ..Change::of(transfer) };
-            transfers::record_change(tx, transfer, &change, "ready, but the money does not reach", now)
-                .await?;
-            Ok(false)
+            waiting_on.push(Reason::FundsInsufficient);
         }
     }
+    if stopped {
+        waiting_on.push(Reason::StripeBalanceInsufficient);
+    }
+    if transfer.waiting_on != waiting_on {
+        let change = Change { waiting_on: &waiting_on, fundable: true, ..Change::of(transfer) };
+        transfers::record_change(tx, transfer, &change, "ready, but the money does not reach", now).await?;
+    }
+    Ok(false)
 }
 
 /// Sets the money aside and freezes what will be sent, before anything is.

@@ -14,11 +14,13 @@ use crate::domain::account::Policy;
 use crate::domain::task::Fault;
 use crate::domain::topup::Rule;
 use crate::store::db::StoreError;
+use crate::store::outbox::{self, StoredEvent};
 use crate::stripe::client::Client;
 use crate::stripe::error::StripeError;
 
 pub mod fund_transfers;
 pub mod observe_transfer;
+pub mod operate;
 pub mod project_account;
 pub mod receive;
 pub mod release_transfer;
@@ -61,6 +63,15 @@ pub struct Actor {
     pub id: String,
 }
 
+/// The caller's Idempotency-Key and what it was sent with.
+#[derive(Clone, Debug)]
+pub struct Once {
+    /// The key.
+    pub key: String,
+    /// SHA-256 of method, path and body.
+    pub request_hash: Vec<u8>,
+}
+
 /// Why a flow did not finish.
 #[derive(Debug, thiserror::Error)]
 pub enum FlowError {
@@ -85,6 +96,18 @@ impl From<sqlx::Error> for FlowError {
 }
 
 impl FlowError {
+    /// How long Stripe asked to be left alone.
+    pub fn patience(&self) -> time::Duration {
+        let asked = match self {
+            Self::Stripe(error) => error.failure().retry_after,
+            Self::Store(_) | Self::Unreadable(_) | Self::LeaseLost => None,
+        };
+        asked
+            .and_then(|asked| time::Duration::try_from(asked).ok())
+            .unwrap_or_default()
+            .min(time::Duration::HOUR)
+    }
+
     /// Whose fault it is, and so whether trying again is bounded.
     pub fn fault(&self) -> Fault {
         match self {
@@ -100,6 +123,18 @@ impl FlowError {
             },
         }
     }
+}
+
+/// The events with these keys, oldest first, as the stories read them.
+pub async fn events(
+    ctx: &Context,
+    keys: &[(String, time::OffsetDateTime)],
+) -> Result<Vec<StoredEvent>, FlowError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut conn = ctx.pool.acquire().await?;
+    Ok(outbox::list_by_keys(&mut conn, keys).await?)
 }
 
 /// A fresh id for an answer of Stripe's API that is kept in the outbox.

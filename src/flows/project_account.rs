@@ -9,7 +9,7 @@ use super::{Context, FlowError, instant, observation_id};
 use crate::domain::account::{Flags, Known, REAUTHORIZED_AFTER, Requirements, less_ready};
 use crate::domain::evidence::{Content, Fetched, Standing, Told, Verdict};
 use crate::domain::ids::AccountId;
-use crate::domain::reason::{Reason, codes};
+use crate::domain::reason::codes;
 use crate::domain::task::Kind;
 use crate::store::accounts::{self, Account, Lock};
 use crate::store::db::StoreError;
@@ -45,6 +45,9 @@ pub async fn apply(ctx: &Context, id: &AccountId, events: &[StoredEvent]) -> Res
     }
     if let Some(account) = account {
         record(&mut tx, ctx, id, before.as_ref(), &account, now).await?;
+        if let Some(at) = fetch_due(&account, now) {
+            tasks::ring(&mut tx, Kind::Account, ctx.livemode, &[id.as_str()], at).await?;
+        }
     }
     tx.commit().await?;
     Ok(())
@@ -179,12 +182,12 @@ fn doubt(account: &mut Account, heard: Flags, event: &StoredEvent, ctx: &Context
 }
 
 /// Asks Stripe about an account and folds the answer in. Returns when to ask again, if a doubt is left.
-pub async fn confirm(ctx: &Context, lane: Lane, id: &AccountId) -> Result<Option<OffsetDateTime>, FlowError> {
+pub async fn confirm(ctx: &Context, id: &AccountId) -> Result<Option<OffsetDateTime>, FlowError> {
     let mut conn = ctx.pool.acquire().await?;
     let after_seq = outbox::last_seq(&mut conn).await?;
     drop(conn);
     let began_at = ctx.clock.now();
-    let answer = ctx.stripe.account(lane, id).await;
+    let answer = ctx.stripe.account(Lane::Release, id).await;
     let (flags, event_type, payload) = match &answer {
         Ok(answer) if answer.object.deleted != Some(true) => {
             (Some(flags_as_they_are(&answer.object)), "account", answer.raw.to_vec())
@@ -214,9 +217,8 @@ pub async fn confirm(ctx: &Context, lane: Lane, id: &AccountId) -> Result<Option
     let account = fold_fetch(before.clone(), flags, Fetched { at: began_at, after_seq }, ctx);
     record(&mut tx, ctx, id, before.as_ref(), &account, now).await?;
     tx.commit().await?;
-    // Each round starts later than what raised the doubt, so this ends; the pause keeps a stream of events
-    // dated in the same moment from turning into a stream of calls.
-    Ok(account.standing.doubted.then(|| now + Duration::milliseconds(200)))
+    // The pause keeps a stream of events dated in the same moment from turning into a stream of calls.
+    Ok(fetch_due(&account, now + Duration::milliseconds(200)))
 }
 
 fn fold_fetch(before: Option<Account>, flags: Option<Flags>, fetch: Fetched, ctx: &Context) -> Account {
@@ -274,23 +276,23 @@ async fn record(
     if reasons_before.as_ref() != Some(&reasons) || flags_before != account.known.flags.as_ref() {
         accounts::insert_change(tx, ctx.livemode, id.as_str(), account, &reason_codes, now).await?;
     }
-    let fresher = before.is_none_or(|before| before.standing.at < account.standing.at);
+    let fresher = before.is_none_or(|before| {
+        before.as_of < account.as_of || before.standing.doubted != account.standing.doubted
+    });
     if reasons_before.as_ref() != Some(&reasons) || fresher {
         let open = list_open_ids(tx, ctx.livemode, Of::Destination(id.as_str())).await?;
         let open: Vec<&str> = open.iter().map(String::as_str).collect();
         tasks::ring(tx, Kind::Transfer, ctx.livemode, &open, now).await?;
     }
-    if account.standing.doubted {
-        tasks::ring(tx, Kind::Account, ctx.livemode, &[id.as_str()], now).await?;
-    } else if let Some(left_at) = came_back_after(account, &reasons) {
-        let earliest = left_at + REAUTHORIZED_AFTER;
-        tasks::ring(tx, Kind::Account, ctx.livemode, &[id.as_str()], now.max(earliest)).await?;
-    }
     Ok(())
 }
 
-/// An account that is taken to have left, of which something was told later: a fetch shows if it is back.
-fn came_back_after(account: &Account, reasons: &[Reason]) -> Option<OffsetDateTime> {
-    let left_at = account.known.deauthorized_at?;
-    (reasons.contains(&Reason::AccountDeauthorized) && account.standing.at > left_at).then_some(left_at)
+/// When Stripe should be asked about an account: at once if it is in doubt; if it is taken to have left but
+/// something was told of it later, as soon as a fetch could show that it is back.
+fn fetch_due(account: &Account, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    if account.standing.doubted {
+        return Some(now);
+    }
+    let left_at = account.known.deauthorized_at.filter(|_| account.known.deauthorized())?;
+    (account.standing.at > left_at).then_some(now.max(left_at + REAUTHORIZED_AFTER))
 }

@@ -49,10 +49,30 @@ pub enum ReceiveError {
     Unavailable,
 }
 
+/// What one body takes of the budget that all deliveries under way share.
+#[derive(Debug)]
+pub struct Room {
+    budget: Arc<Semaphore>,
+    taken: Option<OwnedSemaphorePermit>,
+}
+
+impl Room {
+    /// Makes room for so many bytes more, as they arrive: a slow sender takes no more than it has sent.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), ReceiveError> {
+        let size = u32::try_from(bytes).map_err(|_| ReceiveError::Full)?;
+        let more = Arc::clone(&self.budget).try_acquire_many_owned(size).map_err(|_| ReceiveError::Full)?;
+        match &mut self.taken {
+            Some(taken) => taken.merge(more),
+            None => self.taken = Some(more),
+        }
+        Ok(())
+    }
+}
+
 struct Waiting {
     event: NewEvent,
     answer: oneshot::Sender<Result<Receipt, ReceiveError>>,
-    _bytes: OwnedSemaphorePermit,
+    _room: Room,
 }
 
 /// The door for deliveries. Cheap to clone; the writers end when the last clone is dropped.
@@ -84,9 +104,15 @@ impl Intake {
         Self { secrets: Arc::new(secrets), tolerance_s, ourselves, pool, queue, budget }
     }
 
+    /// Room for a body that is about to be read.
+    pub fn room(&self) -> Room {
+        Room { budget: Arc::clone(&self.budget), taken: None }
+    }
+
     /// Takes one delivery: returns once it is durable.
     pub async fn receive(
         &self,
+        room: Room,
         body: Bytes,
         header: Option<&str>,
         now: OffsetDateTime,
@@ -98,10 +124,8 @@ impl Intake {
             Ok(event) => event,
             Err(problem) => return Err(self.set_aside(&body, header, secret, problem, now).await),
         };
-        let size = u32::try_from(body.len().max(1)).map_err(|_| ReceiveError::Full)?;
-        let bytes = Arc::clone(&self.budget).try_acquire_many_owned(size).map_err(|_| ReceiveError::Full)?;
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { event, answer, _bytes: bytes };
+        let waiting = Waiting { event, answer, _room: room };
         self.queue.try_send(waiting).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ReceiveError::Full,
             mpsc::error::TrySendError::Closed(_) => ReceiveError::Unavailable,
@@ -190,7 +214,7 @@ async fn write(pool: PgPool, waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>, rung:
         }
         batch.sort_by(|a, b| a.event.event_id.cmp(&b.event.event_id));
         let (events, answers): (Vec<_>, Vec<_>) =
-            batch.drain(..).map(|w| (w.event, (w.answer, w._bytes))).unzip();
+            batch.drain(..).map(|w| (w.event, (w.answer, w._room))).unzip();
         let outcomes = store(&pool, events).await;
         if outcomes.iter().any(|outcome| matches!(outcome, Ok(Receipt { duplicate: false }))) {
             rung.notify_one();

@@ -11,14 +11,15 @@ use super::{Context, FlowError};
 use crate::domain::ids::TransferId;
 use crate::domain::ledger::{Entry, Place};
 use crate::domain::reason::Reason;
-use crate::domain::release::Step;
+use crate::domain::release::{SEND_WITHIN, Step};
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
-use crate::store::attempts::{self};
+use crate::store::attempts::{self, Attempt};
 use crate::store::db::StoreError;
 use crate::store::tasks::{self, Lease};
 use crate::store::transfers::{self, Change, Transfer};
 use crate::store::{controls, ledger};
+use crate::stripe::error::StripeError;
 
 mod look_up;
 mod refused;
@@ -32,6 +33,9 @@ pub async fn advance(
 ) -> Result<Option<OffsetDateTime>, FlowError> {
     let mut tx = ctx.pool.begin().await?;
     let Some(transfer) = transfers::find_for_update(&mut tx, id.as_str()).await? else { return Ok(None) };
+    if transfer.livemode != ctx.livemode {
+        return Err(FlowError::Unreadable(format!("transfer {id} is of the other mode")));
+    }
     match transfer.status {
         Status::Waiting => evaluate(tx, ctx, &transfer).await,
         Status::Releasing => step(tx, ctx, lease, &transfer).await,
@@ -67,7 +71,9 @@ async fn evaluate(
     let change = Change { waiting_on, fundable, ..Change::of(transfer) };
     let cause = if fundable { "nothing but money is missing" } else { "looked at again" };
     transfers::record_change(&mut tx, transfer, &change, cause, now).await?;
-    tasks::ring(&mut tx, Kind::Funds, ctx.livemode, &[transfer.currency.as_str()], now).await?;
+    if fundable || transfer.fundable {
+        tasks::ring(&mut tx, Kind::Funds, ctx.livemode, &[transfer.currency.as_str()], now).await?;
+    }
     tx.commit().await?;
     let later = [transfer.release_after, transfer.hold_off.map(|(until, _)| until)];
     Ok(later.into_iter().flatten().filter(|at| *at > now).min())
@@ -92,7 +98,10 @@ async fn step(
     };
     let longest_call = Duration::try_from(ctx.longest_call).unwrap_or(Duration::MINUTE);
     let snapshot = Snapshot::load(&mut tx, ctx, transfer).await?;
-    let against = snapshot.reasons(ctx, transfer, now);
+    let mut against = snapshot.reasons(ctx, transfer, now);
+    if controls::is_stopped(&mut tx, ctx.livemode, transfer.currency).await? {
+        against.push(Reason::StripeBalanceInsufficient);
+    }
     // After the account: whoever changes an account rings its transfers while holding it.
     if !tasks::hold(&mut tx, lease, now).await? {
         return Err(FlowError::LeaseLost);
@@ -126,12 +135,12 @@ async fn step(
         Step::Send => {
             attempts::begin_send(&mut tx, transfer.id.as_str(), n, now).await?;
             tx.commit().await?;
-            send::send(ctx, lease, transfer, &attempt, now).await
+            send(ctx, lease, transfer, &attempt, now).await
         }
         Step::LookUp => {
             show_unknown(&mut tx, transfer, against, now).await?;
             tx.commit().await?;
-            look_up::look_up(ctx, transfer, &view).await
+            look_up::look_up(ctx, lease, transfer, &view).await
         }
     }
 }
@@ -186,4 +195,32 @@ async fn give_back(
     let entry = Entry::reservation_return(&transfer.id, transfer.reservations, &shares);
     ledger::post(tx, ctx.livemode, transfer.currency, &entry, now).await?;
     tasks::ring(tx, Kind::Funds, ctx.livemode, &[transfer.currency.as_str()], now).await
+}
+
+/// The call itself, and what it showed.
+async fn send(
+    ctx: &Context,
+    lease: &Lease,
+    transfer: &Transfer,
+    attempt: &Attempt,
+    prepared_at: OffsetDateTime,
+) -> Result<Option<OffsetDateTime>, FlowError> {
+    let key = format!("{}.{}", transfer.id, attempt.n);
+    let started_at = ctx.clock.now();
+    // The client may still wait for a turn within the rate limit, half a call's time at most.
+    let turn = Duration::try_from(ctx.longest_call / 2).unwrap_or(Duration::ZERO);
+    if started_at - prepared_at > SEND_WITHIN - turn {
+        let mut conn = ctx.pool.acquire().await?;
+        attempts::undo_send(&mut conn, transfer.id.as_str(), attempt.n, attempt.sends + 1).await?;
+        return Ok(Some(started_at));
+    }
+    let answer = ctx.stripe.create_transfer(&attempt.body, &key).await;
+    let call = send::Sent { attempt, started_at, ended_at: ctx.clock.now() };
+    match answer {
+        Ok(answer) => send::created(ctx, transfer, &call, &answer).await,
+        Err(StripeError::Refused(failure)) => refused::record(ctx, lease, transfer, &call, &failure).await,
+        Err(StripeError::Retry(failure) | StripeError::Unknown(failure)) => {
+            send::unknown(ctx, transfer, &call, &failure).await
+        }
+    }
 }

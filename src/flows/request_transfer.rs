@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::transfer_snapshot::Snapshot;
-use super::{Actor, Context};
+use super::{Actor, Context, Once};
 use crate::domain::funds::{Claim, Purse};
 use crate::domain::ids::{AccountId, TopupId, TransferId};
 use crate::domain::money::Currency;
@@ -42,15 +42,6 @@ pub struct Request {
     pub release_after: Option<OffsetDateTime>,
     /// Higher goes first.
     pub priority: i32,
-}
-
-/// The caller's Idempotency-Key and what it was sent with.
-#[derive(Clone, Debug)]
-pub struct Once {
-    /// The key.
-    pub key: String,
-    /// SHA-256 of method, path and body.
-    pub request_hash: Vec<u8>,
 }
 
 /// What became of a request.
@@ -113,6 +104,7 @@ fn new_transfer(ctx: &Context, request: Request, now: OffsetDateTime) -> Transfe
         metadata: request.metadata,
         expected_release_at: request.release_after.filter(|at| *at > now),
         release_after: request.release_after,
+        fundable: false,
         priority: request.priority,
         held_at: None,
         generation: 1,

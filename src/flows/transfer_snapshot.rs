@@ -52,8 +52,8 @@ impl Snapshot {
         Ok(Self { paused, account, topup, topup_unheard_of })
     }
 
-    /// Every reason to wait that comes before money, in order. An account whose last confirmation is too old
-    /// counts as [`Reason::StripeUnavailable`] until it has been fetched.
+    /// Every reason to wait that comes before money, in order. An account that was last described too long ago,
+    /// or that is in doubt, counts as [`Reason::StripeUnavailable`] until it has been fetched.
     pub fn reasons(&self, ctx: &Context, transfer: &Transfer, now: OffsetDateTime) -> Vec<Reason> {
         let circumstances = Circumstances {
             controls: transfer.controls(self.paused),
@@ -77,7 +77,9 @@ impl Snapshot {
     }
 
     fn is_stale(&self, ctx: &Context, now: OffsetDateTime) -> bool {
-        self.account.as_ref().is_some_and(|account| account.standing.at + ctx.max_age < now)
+        self.account
+            .as_ref()
+            .is_some_and(|account| account.standing.doubted || account.as_of + ctx.max_age < now)
     }
 
     /// Rings for what Stripe must be asked about before this transfer can go on.

@@ -25,14 +25,28 @@ const DEFAULT_FUNDS_SINCE: Duration = Duration::hours(1);
 /// may have changed while nothing ran.
 pub async fn begin(ctx: &Context, funds_since: Option<OffsetDateTime>) -> Result<(), FlowError> {
     let now = ctx.clock.now();
+    // On its own: making partitions locks the whole table until the transaction ends.
+    let mut conn = ctx.pool.acquire().await?;
+    outbox::ensure_partitions(&mut conn, now).await?;
+    drop(conn);
     let mut tx = ctx.pool.begin().await?;
-    outbox::ensure_partitions(&mut tx, now).await?;
     controls::ensure_installation(&mut tx, now, now - DEFAULT_FUNDS_SINCE, funds_since).await?;
     controls::ensure_release_controls(&mut tx, ctx.livemode, now).await?;
     tasks::ring_open_transfers(&mut tx, ctx.livemode, now).await?;
+    for currency in controls::list_currencies(&mut tx, ctx.livemode).await? {
+        tasks::ring(&mut tx, Kind::Funds, ctx.livemode, &[currency.as_str()], now).await?;
+    }
     tasks::ring(&mut tx, Kind::Balance, ctx.livemode, &[BALANCE_SUBJECT], now).await?;
     tx.commit().await?;
     Ok(())
+}
+
+/// Who the platform is, as far as an earlier run learned it.
+pub async fn ourselves(ctx: &Context) -> Result<Ourselves, FlowError> {
+    let mut conn = ctx.pool.acquire().await?;
+    let platform = controls::find_platform(&mut conn, ctx.livemode).await?;
+    let platform = platform.and_then(|id| AccountId::parse(&id).ok());
+    Ok(Ourselves { livemode: ctx.livemode, platform })
 }
 
 /// Says that this process is alive, and takes its share of the call rate.
@@ -42,6 +56,12 @@ pub async fn beat(ctx: &Context, replica: Uuid) -> Result<(), FlowError> {
     let alive = controls::beat(&mut conn, replica, now, now - ALIVE_FOR).await?;
     ctx.stripe.set_share(u32::try_from(alive).unwrap_or(u32::MAX));
     Ok(())
+}
+
+/// Takes over what processes that died were working on.
+pub async fn take_over(ctx: &Context) -> Result<u64, FlowError> {
+    let mut conn = ctx.pool.acquire().await?;
+    Ok(tasks::void_orphans(&mut conn, ctx.clock.now()).await?)
 }
 
 /// Says that this process leaves.
@@ -69,6 +89,9 @@ pub async fn learn_platform(ctx: &Context, ourselves: &RwLock<Ourselves>) -> Res
         Err(error) => return Err(error.into()),
     };
     if let Some(Ok(platform)) = platform {
+        let mut conn = ctx.pool.acquire().await?;
+        controls::set_platform(&mut conn, ctx.livemode, platform.as_str()).await?;
+        drop(conn);
         ourselves.write().unwrap_or_else(PoisonError::into_inner).platform = Some(platform);
     }
     Ok(())

@@ -10,7 +10,7 @@ use crate::domain::funds;
 use crate::domain::money::Currency;
 use crate::domain::task::Kind;
 use crate::store::outbox::{self, Observation};
-use crate::store::{controls, tasks, topups, transfers};
+use crate::store::{controls, line, tasks, topups};
 use crate::stripe::client::Lane;
 use crate::stripe::wire;
 
@@ -63,9 +63,11 @@ pub async fn read(ctx: &Context) -> Result<Option<OffsetDateTime>, FlowError> {
         if stop.stopped_at.is_none() {
             continue;
         }
-        let first = transfers::find_first_in_line(&mut tx, ctx.livemode, currency).await?;
+        let first = line::find_first(&mut tx, ctx.livemode, currency).await?;
         let needed_minor = first.map_or(0, |transfer| transfer.amount_minor);
-        if spendable(ctx, &answer.object, currency) >= needed_minor {
+        // A reading that began before the refusal knows nothing of it.
+        let newer = stop.stopped_at.is_some_and(|stopped_at| began_at >= stopped_at);
+        if newer && spendable(ctx, &answer.object, currency) >= needed_minor {
             // The count is kept until a release goes through: a balance that only looks sufficient must not
             // turn into a fast circle of refusals.
             controls::set_stop(&mut tx, ctx.livemode, currency, None, stop.stop_checks + 1).await?;

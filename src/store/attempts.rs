@@ -34,10 +34,12 @@ impl Attempt {
             (true, Some(sent_at)) => Some(sent_at + longest_call),
             _ => self.last_ended_at.or(self.last_sent_at),
         };
+        let quiet_since = if self.in_flight { self.last_sent_at } else { ended_at };
         release::Attempt {
             n: self.n,
             sends: self.sends,
             first_sent_at: self.first_sent_at,
+            quiet_since,
             ended_at,
             not_before: self.not_before,
             answered: self.answered,
@@ -97,18 +99,19 @@ pub struct SendEnd {
     pub outcome: Option<&'static str>,
 }
 
-/// Writes down how a send ended.
+/// Writes down how the `sends`-th send ended.
 pub async fn end_send(
     conn: &mut PgConnection,
     transfer: &str,
     n: i32,
+    sends: i32,
     end: SendEnd,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- end_send
         update attempts set in_flight = false, last_ended_at = $3, answered = answered or $4,
-            look_up_due = look_up_due or $5, not_before = $6, outcome = coalesce(outcome, $7)
-        where transfer = $1 and n = $2";
+            look_up_due = look_up_due or $5, not_before = $6, outcome = coalesce($7, outcome)
+        where transfer = $1 and n = $2 and sends = $8";
     sqlx::query(SQL)
         .bind(transfer)
         .bind(n)
@@ -117,33 +120,40 @@ pub async fn end_send(
         .bind(end.look_up_due)
         .bind(end.not_before)
         .bind(end.outcome)
+        .bind(sends)
         .execute(conn)
         .await?;
     Ok(())
 }
 
 /// Takes back a send that was written down but not made.
-pub async fn undo_send(conn: &mut PgConnection, transfer: &str, n: i32) -> Result<(), StoreError> {
+pub async fn undo_send(
+    conn: &mut PgConnection,
+    transfer: &str,
+    n: i32,
+    sends: i32,
+) -> Result<(), StoreError> {
     const SQL: &str = "-- undo_send
         update attempts set in_flight = false, sends = sends - 1,
             first_sent_at = case when sends = 1 then null else first_sent_at end,
             last_sent_at = case when sends = 1 then null else last_sent_at end
-        where transfer = $1 and n = $2 and in_flight";
-    sqlx::query(SQL).bind(transfer).bind(n).execute(conn).await?;
+        where transfer = $1 and n = $2 and in_flight and sends = $3";
+    sqlx::query(SQL).bind(transfer).bind(n).bind(sends).execute(conn).await?;
     Ok(())
 }
 
-/// Counts a complete look-up that found nothing.
+/// Counts a complete look-up that found nothing, unless something was sent since it began.
 pub async fn record_empty_look_up(
     conn: &mut PgConnection,
     transfer: &str,
     n: i32,
+    sends: i32,
     began_at: OffsetDateTime,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- record_empty_look_up
         update attempts set empty_look_ups = empty_look_ups + 1, last_look_up_at = $3, not_before = null
-        where transfer = $1 and n = $2";
-    sqlx::query(SQL).bind(transfer).bind(n).bind(began_at).execute(conn).await?;
+        where transfer = $1 and n = $2 and sends = $4";
+    sqlx::query(SQL).bind(transfer).bind(n).bind(began_at).bind(sends).execute(conn).await?;
     Ok(())
 }
 
@@ -163,7 +173,7 @@ pub async fn put_off(
 /// Marks the end of this N: `created`, `refused` or `superseded`.
 pub async fn close(conn: &mut PgConnection, transfer: &str, n: i32, outcome: &str) -> Result<(), StoreError> {
     const SQL: &str = "-- close
-        update attempts set outcome = coalesce(outcome, $3), in_flight = false where transfer = $1 and n = $2";
+        update attempts set outcome = $3, in_flight = false where transfer = $1 and n = $2";
     sqlx::query(SQL).bind(transfer).bind(n).bind(outcome).execute(conn).await?;
     Ok(())
 }

@@ -30,6 +30,22 @@ pub async fn get_funds_since(conn: &mut PgConnection) -> Result<OffsetDateTime, 
     Ok(sqlx::query_scalar(SQL).fetch_one(conn).await?)
 }
 
+/// The platform's own account, once Stripe told.
+pub async fn find_platform(conn: &mut PgConnection, livemode: bool) -> Result<Option<String>, StoreError> {
+    const SQL: &str = "-- find_platform
+        select case when $1 then platform_live else platform_test end from installation";
+    Ok(sqlx::query_scalar(SQL).bind(livemode).fetch_one(conn).await?)
+}
+
+/// Keeps which account is the platform's own.
+pub async fn set_platform(conn: &mut PgConnection, livemode: bool, platform: &str) -> Result<(), StoreError> {
+    const SQL: &str = "-- set_platform
+        update installation set platform_live = case when $1 then $2 else platform_live end,
+            platform_test = case when $1 then platform_test else $2 end";
+    sqlx::query(SQL).bind(livemode).bind(platform).execute(conn).await?;
+    Ok(())
+}
+
 /// The emergency stop.
 #[derive(Clone, Debug, FromRow)]
 pub struct Pause {
@@ -122,6 +138,19 @@ pub async fn lock_funds(
         select stopped_at, stop_checks from funds where livemode = $1 and currency = $2 for no key update";
     ensure_funds(conn, livemode, currency).await?;
     Ok(sqlx::query_as(SQL).bind(livemode).bind(currency.as_str()).fetch_one(conn).await?)
+}
+
+/// Whether a currency stands still because Stripe refused for lack of funds.
+pub async fn is_stopped(
+    conn: &mut PgConnection,
+    livemode: bool,
+    currency: Currency,
+) -> Result<bool, StoreError> {
+    const SQL: &str = "-- is_stopped
+        select stopped_at is not null from funds where livemode = $1 and currency = $2";
+    let stopped: Option<bool> =
+        sqlx::query_scalar(SQL).bind(livemode).bind(currency.as_str()).fetch_optional(conn).await?;
+    Ok(stopped.unwrap_or(false))
 }
 
 /// Stops a currency after Stripe refused for lack of funds, counts a check, or lets it go on.

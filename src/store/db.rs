@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
 
 /// The migrations, embedded in the binary.
 pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
@@ -11,10 +11,11 @@ pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 /// What went wrong, by what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database is away, restarting, out of resources, or chose this transaction as a victim: try again.
+    /// The database is away, restarting, out of resources, being changed, or chose this transaction as a victim:
+    /// try again.
     #[error("the database is not reachable or busy: {0}")]
     Unavailable(#[source] sqlx::Error),
-    /// The database refused the statement: a constraint, a type, a bug. Trying again gives the same.
+    /// The database refused the values: a constraint, a range. Trying again gives the same.
     #[error("the database refused: {0}")]
     Refused(#[source] sqlx::Error),
     /// A stored value can't be read as what it must be.
@@ -34,28 +35,32 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        use sqlx::Error as E;
-        let passing = match &error {
-            E::Io(_) | E::Tls(_) | E::Protocol(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed => {
-                true
-            }
-            E::Database(database) => database.code().is_some_and(|code| passes(&code)),
-            _ => false,
+        let refused = match &error {
+            sqlx::Error::Database(database) => database.code().is_none_or(|code| is_of_the_values(&code)),
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => false,
+            _ => true,
         };
-        if passing { Self::Unavailable(error) } else { Self::Refused(error) }
+        if refused { Self::Refused(error) } else { Self::Unavailable(error) }
     }
 }
 
-/// SQLSTATE classes: connection, rollback (deadlock, serialization), resources, operator intervention;
-/// then lock not available, and read-only after a failover.
-fn passes(sqlstate: &str) -> bool {
-    ["08", "40", "53", "57"].iter().any(|class| sqlstate.starts_with(class))
-        || ["55P03", "25006"].contains(&sqlstate)
+/// SQLSTATE classes 22 and 23: the values themselves can't be stored. Everything else (connection, deadlock,
+/// resources, permissions, a table being migrated, a bug) is not an event's fault and may be mended.
+fn is_of_the_values(sqlstate: &str) -> bool {
+    ["22", "23"].iter().any(|class| sqlstate.starts_with(class))
 }
 
-/// Opens a pool of at most `size` connections; the first connection is made at once.
+/// Opens a pool of at most `size` connections, once the database has answered.
 pub async fn connect(url: &str, size: u32) -> Result<PgPool, StoreError> {
     let options: PgConnectOptions = url.parse::<PgConnectOptions>()?.application_name("sluicegate");
+    // On its own first: a pool only says that it ran out of time, not why.
+    let probe = PgConnection::connect_with(&options).await?;
+    probe.close().await?;
     let pool = PgPoolOptions::new()
         .max_connections(size)
         .acquire_timeout(Duration::from_secs(5))

@@ -4,12 +4,16 @@
 //! Times come in as parameters, so that the database's clock never takes part.
 
 pub mod accounts;
+pub mod admin;
 pub mod attempts;
 pub mod controls;
 pub mod db;
 pub mod idempotency;
+pub mod keys;
 pub mod ledger;
+pub mod line;
 pub mod outbox;
 pub mod tasks;
 pub mod topups;
 pub mod transfers;
+pub mod views;

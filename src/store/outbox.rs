@@ -98,8 +98,8 @@ pub async fn insert_new(conn: &mut PgConnection, batch: &[NewEvent]) -> Result<V
             on conflict (event_id, created) do nothing
             returning event_id, created, seq, subject_kind, subject, livemode, ignored, received_at
         ), rung as (
-            insert into tasks (id, kind, subject, livemode, event_id, event_created, run_at)
-            select seq, subject_kind, subject, livemode, event_id, created, received_at from stored
+            insert into tasks (id, kind, subject, livemode, event_id, event_created, received_at, run_at)
+            select seq, subject_kind, subject, livemode, event_id, created, received_at, received_at from stored
             where ignored is null
         )
         select event_id from stored";

@@ -49,21 +49,58 @@ pub struct Lease {
     pub token: Uuid,
 }
 
-/// Claims what is due, until `until`.
+/// Claims what is due in this mode, until `until`.
 pub async fn claim_due(
     conn: &mut PgConnection,
+    livemode: bool,
     token: Uuid,
+    holder: i32,
     now: OffsetDateTime,
     until: OffsetDateTime,
     limit: i64,
 ) -> Result<Vec<Claimed>, StoreError> {
     const SQL: &str = "-- claim_due
         with due as materialized (
-            select id from tasks where run_at <= $1 order by run_at limit $2 for update skip locked
+            select id from tasks where livemode = $6 and run_at <= $1 order by run_at limit $2
+            for update skip locked
         )
-        update tasks set token = $3, run_at = $4, next_at = null from due where tasks.id = due.id
+        update tasks set token = $3, holder = $5, run_at = $4, next_at = null from due where tasks.id = due.id
         returning tasks.id, kind, subject, livemode, event_id, event_created, attempts";
-    Ok(sqlx::query_as(SQL).bind(now).bind(limit).bind(token).bind(until).fetch_all(conn).await?)
+    let query = sqlx::query_as(SQL).bind(now).bind(limit).bind(token).bind(until).bind(holder).bind(livemode);
+    Ok(query.fetch_all(conn).await?)
+}
+
+/// The first half of the advisory locks that processes hold for as long as they live.
+const PRESENCE: i32 = 23_575;
+
+/// Takes the lock that says this process lives, on a connection that is kept for nothing else. Postgres frees
+/// it the moment the process dies, however it does. False where another process has this number.
+pub async fn take_presence(conn: &mut PgConnection, holder: i32) -> Result<bool, StoreError> {
+    const SQL: &str = "-- take_presence
+        select pg_try_advisory_lock($1, $2)";
+    Ok(sqlx::query_scalar(SQL).bind(PRESENCE).bind(holder).fetch_one(conn).await?)
+}
+
+/// Whether this connection still holds the lock of `holder`.
+pub async fn keeps_presence(conn: &mut PgConnection, holder: i32) -> Result<bool, StoreError> {
+    const SQL: &str = "-- keeps_presence
+        select exists (select from pg_locks
+            where locktype = 'advisory' and classid = $1::bigint::oid and objid = $2::bigint::oid and objsubid = 2
+                and pid = pg_backend_pid())";
+    let query = sqlx::query_scalar(SQL).bind(i64::from(PRESENCE)).bind(i64::from(holder));
+    Ok(query.fetch_one(conn).await?)
+}
+
+/// Makes the tasks of processes that have died due at once; returns how many. Should one of them live after
+/// all (it lost only its connection), its tokens are void and it can record nothing more for these tasks.
+pub async fn void_orphans(conn: &mut PgConnection, now: OffsetDateTime) -> Result<u64, StoreError> {
+    const SQL: &str = "-- void_orphans
+        update tasks set token = null, holder = null, run_at = least(next_at, $1), next_at = null
+        where token is not null and holder <> all (
+            select objid::bigint::integer from pg_locks
+            where locktype = 'advisory' and classid = $2::bigint::oid and objsubid = 2 and granted
+                and database = (select oid from pg_database where datname = current_database()))";
+    Ok(sqlx::query(SQL).bind(now).bind(i64::from(PRESENCE)).execute(conn).await?.rows_affected())
 }
 
 /// Whether the lease still holds; locks its rows, so that it holds until the transaction ends.
@@ -83,14 +120,16 @@ pub async fn finish(
     again_at: Option<OffsetDateTime>,
     now: OffsetDateTime,
 ) -> Result<bool, StoreError> {
+    // The rows are locked first: a ring that came in while this statement waited is then seen by both halves.
     const SQL: &str = "-- finish
-        with gone as (
-            delete from tasks where id = any($1) and token = $2 and run_at > $3
-                and next_at is null and $4::timestamptz is null returning id
+        with held as materialized (
+            select id, least(next_at, $4) as again_at from tasks
+            where id = any($1) and token = $2 and run_at > $3 order by id for update
+        ), gone as (
+            delete from tasks using held where tasks.id = held.id and held.again_at is null returning tasks.id
         ), again as (
-            update tasks set token = null, run_at = least(next_at, $4), next_at = null, attempts = 0, failure = null
-            where id = any($1) and token = $2 and run_at > $3 and (next_at is not null or $4 is not null)
-            returning id
+            update tasks set token = null, holder = null, run_at = held.again_at, next_at = null, attempts = 0, failure = null
+            from held where tasks.id = held.id and held.again_at is not null returning tasks.id
         )
         select (select count(*) from gone) + (select count(*) from again)";
     let done: i64 = sqlx::query_scalar(SQL)
@@ -111,7 +150,7 @@ pub async fn fail(
     run_at: OffsetDateTime,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- fail
-        update tasks set token = null, run_at = least(next_at, $3), next_at = null, attempts = attempts + 1,
+        update tasks set token = null, holder = null, run_at = least(next_at, $3), next_at = null, attempts = attempts + 1,
             failure = $4
         where id = any($1) and token = $2";
     sqlx::query(SQL).bind(&lease.ids).bind(lease.token).bind(run_at).bind(reason).execute(conn).await?;
@@ -125,7 +164,7 @@ pub async fn give_back(
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- give_back
-        update tasks set token = null, run_at = least(next_at, $3), next_at = null
+        update tasks set token = null, holder = null, run_at = least(next_at, $3), next_at = null
         where id = any($1) and token = $2";
     sqlx::query(SQL).bind(&lease.ids).bind(lease.token).bind(now).execute(conn).await?;
     Ok(())
@@ -188,31 +227,34 @@ pub async fn ring_open_transfers(
 }
 
 /// Puts an event's task back: a dead letter, or one that is to be applied once more. False when the event
-/// is not there or is ignored; true also when its task is already due.
+/// is not there or is ignored; true also when its task is there already: one that
+/// was to be tried later is tried now.
 pub async fn replay(
     conn: &mut PgConnection,
+    livemode: bool,
     event_id: &str,
     now: OffsetDateTime,
 ) -> Result<bool, StoreError> {
     const SQL: &str = "-- replay
         with event as (
-            select seq, subject_kind, subject, livemode, event_id, created from outbox
-            where event_id = $1 and kind <> 'observation' and ignored is null
+            select seq, subject_kind, subject, livemode, event_id, created, received_at from outbox
+            where event_id = $1 and livemode = $3 and kind <> 'observation' and ignored is null
         ), raised as (
-            delete from dead_letters where event_id = $1
+            delete from dead_letters where event_id = $1 and livemode = $3
         ), rung as (
-            insert into tasks (id, kind, subject, livemode, event_id, event_created, run_at)
-            select seq, subject_kind, subject, livemode, event_id, created, $2 from event
-            on conflict (id) do nothing
+            insert into tasks (id, kind, subject, livemode, event_id, event_created, received_at, run_at)
+            select seq, subject_kind, subject, livemode, event_id, created, received_at, $2 from event
+            on conflict (id) do update set run_at = least(tasks.run_at, excluded.run_at), attempts = 0
+                where tasks.token is null
         )
         select count(*) from event";
-    let found: i64 = sqlx::query_scalar(SQL).bind(event_id).bind(now).fetch_one(conn).await?;
+    let found: i64 = sqlx::query_scalar(SQL).bind(event_id).bind(now).bind(livemode).fetch_one(conn).await?;
     Ok(found > 0)
 }
 
-/// When the next task is due, if there is any.
-pub async fn next_due(conn: &mut PgConnection) -> Result<Option<OffsetDateTime>, StoreError> {
+/// When the next task of this mode is due, if there is any.
+pub async fn next_due(conn: &mut PgConnection, livemode: bool) -> Result<Option<OffsetDateTime>, StoreError> {
     const SQL: &str = "-- next_due
-        select min(run_at) from tasks";
-    Ok(sqlx::query_scalar(SQL).fetch_one(conn).await?)
+        select min(run_at) from tasks where livemode = $1";
+    Ok(sqlx::query_scalar(SQL).bind(livemode).fetch_one(conn).await?)
 }

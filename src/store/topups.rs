@@ -57,8 +57,10 @@ pub struct Topup {
     pub settled: bool,
     /// Since when.
     pub settled_at: Option<OffsetDateTime>,
-    /// Settled before the service was to count it.
-    pub excluded: bool,
+    /// The latest moment at which its money was seen to be still on its way.
+    pub on_its_way_at: Option<OffsetDateTime>,
+    /// Decided when it settled: it did so before the service was to count it.
+    pub excluded: Option<bool>,
     /// What the ledger holds as settled for it, in minor units.
     pub booked_minor: i64,
     /// In which currency.
@@ -76,7 +78,8 @@ impl Topup {
             amount_minor: self.amount_minor,
             currency,
             proof: self.proof.clone(),
-            created: self.stripe_created,
+            on_its_way_at: self.on_its_way_at,
+            excluded: self.excluded,
             as_of: self.as_of,
         })
     }
@@ -109,7 +112,8 @@ struct Row {
     watched_since: Option<OffsetDateTime>,
     settled: bool,
     settled_at: Option<OffsetDateTime>,
-    excluded: bool,
+    on_its_way_at: Option<OffsetDateTime>,
+    excluded: Option<bool>,
     booked_amount: i64,
     booked_currency: Option<String>,
     bookings: i32,
@@ -149,6 +153,7 @@ impl Row {
             watched_since: self.watched_since,
             settled: self.settled,
             settled_at: self.settled_at,
+            on_its_way_at: self.on_its_way_at,
             excluded: self.excluded,
             booked_minor: self.booked_amount,
             booked_currency: currency(&self.booked_currency),
@@ -190,10 +195,10 @@ pub async fn put(
             expected_availability_date, failure_code, failure_message, description, statement_descriptor,
             transfer_group, metadata, stripe_created, as_of, source, standing_at, standing_by, standing_seq,
             fetched_at, fetch_seq, doubted, proof_status, proof_available_on, proof_amount, proof_currency, proof_at,
-            watched_since, settled, settled_at, excluded, booked_amount, booked_currency, bookings, first_seen,
-            updated_at)
+            watched_since, settled, settled_at, excluded, booked_amount, booked_currency, bookings, on_its_way_at,
+            first_seen, updated_at)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-            $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $36)
+            $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $37)
         on conflict (livemode, topup) do update set
             known = excluded.known, status = excluded.status, amount = excluded.amount, currency = excluded.currency,
             balance_transaction = excluded.balance_transaction,
@@ -209,6 +214,7 @@ pub async fn put(
             watched_since = excluded.watched_since, settled = excluded.settled, settled_at = excluded.settled_at,
             excluded = excluded.excluded, booked_amount = excluded.booked_amount,
             booked_currency = excluded.booked_currency, bookings = excluded.bookings,
+            on_its_way_at = excluded.on_its_way_at,
             updated_at = excluded.updated_at";
     let (standing, proof) = (&topup.standing, topup.proof.as_ref());
     let query = sqlx::query(SQL)
@@ -248,6 +254,7 @@ pub async fn put(
         .bind(topup.booked_minor)
         .bind(topup.booked_currency.map(|c| c.to_string()))
         .bind(topup.bookings)
+        .bind(topup.on_its_way_at)
         .bind(now)
         .execute(conn)
         .await?;

@@ -39,6 +39,8 @@ pub struct Transfer {
     pub metadata: BTreeMap<String, String>,
     /// Not before this.
     pub release_after: Option<OffsetDateTime>,
+    /// It waits for nothing but money.
+    pub fundable: bool,
     /// Higher goes first.
     pub priority: i32,
     /// Since when it is held.
@@ -90,6 +92,7 @@ pub(super) struct Row {
     description: Option<String>,
     metadata: Json<BTreeMap<String, String>>,
     release_after: Option<OffsetDateTime>,
+    fundable: bool,
     priority: i32,
     held_at: Option<OffsetDateTime>,
     generation: i32,
@@ -125,6 +128,7 @@ impl Row {
             description: self.description,
             metadata: self.metadata.0,
             release_after: self.release_after,
+            fundable: self.fundable,
             priority: self.priority,
             held_at: self.held_at,
             generation: self.generation,
@@ -194,45 +198,6 @@ pub async fn find_id_by_stripe(
     const SQL: &str = "-- find_id_by_stripe
         select id from transfers where stripe_transfer = $1";
     Ok(sqlx::query_scalar(SQL).bind(stripe_transfer).fetch_optional(conn).await?)
-}
-
-/// The head of the line of a currency, locked: transfers that wait for nothing but money, in release order.
-pub async fn list_line_for_update(
-    conn: &mut PgConnection,
-    livemode: bool,
-    currency: Currency,
-    after: Option<&Transfer>,
-    limit: i64,
-) -> Result<Vec<Transfer>, StoreError> {
-    const SQL: &str = "-- list_line_for_update
-        select * from transfers
-        where livemode = $1 and currency = $2 and fundable
-            and ($3::text is null or (-priority, created_at, id) > (-$4::int, $5, $3))
-        order by priority desc, created_at, id limit $6 for no key update";
-    let rows: Vec<Row> = sqlx::query_as(SQL)
-        .bind(livemode)
-        .bind(currency.as_str())
-        .bind(after.map(|t| t.id.as_str()))
-        .bind(after.map(|t| t.priority))
-        .bind(after.map(|t| t.created_at))
-        .bind(limit)
-        .fetch_all(conn)
-        .await?;
-    rows.into_iter().map(Row::read).collect()
-}
-
-/// The first in a currency's line.
-pub async fn find_first_in_line(
-    conn: &mut PgConnection,
-    livemode: bool,
-    currency: Currency,
-) -> Result<Option<Transfer>, StoreError> {
-    const SQL: &str = "-- find_first_in_line
-        select * from transfers where livemode = $1 and currency = $2 and fundable
-        order by priority desc, created_at, id limit 1";
-    let row: Option<Row> =
-        sqlx::query_as(SQL).bind(livemode).bind(currency.as_str()).fetch_optional(conn).await?;
-    row.map(Row::read).transpose()
 }
 
 /// Whose transfers are to be looked at again.

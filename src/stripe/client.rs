@@ -240,7 +240,7 @@ impl Client {
         span.record("elapsed_ms", u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
         match result {
             Ok(_) => tracing::debug!("Stripe answered"),
-            Err(failure) => tracing::warn!(%failure, "Stripe call failed"),
+            Err(failure) => tracing::debug!(%failure, "Stripe call failed"),
         }
         count(path, outcome);
         metrics::histogram!("sluicegate_stripe_call_seconds", "endpoint" => endpoint(path)).record(elapsed);

@@ -6,12 +6,10 @@ use crate::domain::ids::{AccountId, StripeTransferId, TopupId, TransferId};
 use crate::domain::money::Currency;
 use crate::domain::task::Kind;
 use crate::flows::{
-    Context, FlowError, fund_transfers, observe_transfer, project_account, release_transfer, track_topup,
-    watch_balance,
+    self, Context, FlowError, fund_transfers, observe_transfer, project_account, release_transfer,
+    track_topup, watch_balance,
 };
-use crate::store::outbox;
 use crate::store::tasks::Lease;
-use crate::stripe::client::Lane;
 
 /// One piece of work: everything that was claimed about one subject.
 #[derive(Debug)]
@@ -24,6 +22,8 @@ pub struct Work {
     pub events: Vec<(String, OffsetDateTime)>,
     /// The right to do it.
     pub lease: Lease,
+    /// Until when.
+    pub leased_until: OffsetDateTime,
     /// How often it failed in a row.
     pub attempts: i32,
 }
@@ -37,12 +37,7 @@ impl Work {
 
 /// Does the work; returns when to do it again.
 pub async fn run(ctx: &Context, work: &Work) -> Result<Option<OffsetDateTime>, FlowError> {
-    let events = if work.of_events() {
-        let mut conn = ctx.pool.acquire().await?;
-        outbox::list_by_keys(&mut conn, &work.events).await?
-    } else {
-        Vec::new()
-    };
+    let events = flows::events(ctx, &work.events).await?;
     let subject = work.subject.as_str();
     let no_id = |what: &str| FlowError::Unreadable(format!("the event names no {what}"));
     match work.kind {
@@ -52,7 +47,7 @@ pub async fn run(ctx: &Context, work: &Work) -> Result<Option<OffsetDateTime>, F
                 project_account::apply(ctx, &id, &events).await?;
                 return Ok(None);
             }
-            project_account::confirm(ctx, Lane::Release, &id).await
+            project_account::confirm(ctx, &id).await
         }
         Kind::Topup => {
             let id = TopupId::parse(subject).map_err(|_| no_id("top-up"))?;

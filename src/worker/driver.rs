@@ -25,13 +25,20 @@ pub struct Settings {
     pub concurrency: usize,
     /// How long a claim holds; longer than the longest call to Stripe and the writing around it.
     pub lease: time::Duration,
+    /// This process's number among those that hold leases.
+    pub holder: i32,
     /// How long a shutdown waits for work under way.
     pub drain: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { concurrency: 16, lease: time::Duration::seconds(90), drain: Duration::from_secs(40) }
+        Self {
+            concurrency: 16,
+            lease: time::Duration::seconds(90),
+            drain: Duration::from_secs(40),
+            holder: 1 + fastrand::i32(0..i32::MAX),
+        }
     }
 }
 
@@ -103,7 +110,7 @@ async fn pause(length: Duration, stop: &CancellationToken) {
 async fn until_next(ctx: &Context) -> Duration {
     let next = async {
         let mut conn = ctx.pool.acquire().await?;
-        tasks::next_due(&mut conn).await
+        tasks::next_due(&mut conn, ctx.livemode).await
     };
     match next.await {
         Ok(Some(at)) => {
@@ -118,12 +125,13 @@ async fn claim(ctx: &Context, settings: &Settings, rows: usize) -> Result<Vec<Wo
     let token = Uuid::new_v4();
     let limit = i64::try_from(rows).unwrap_or(i64::MAX);
     let mut conn = ctx.pool.acquire().await?;
-    let rows = tasks::claim_due(&mut conn, token, now, now + settings.lease, limit).await?;
-    Ok(fold(rows, token))
+    let until = now + settings.lease;
+    let rows = tasks::claim_due(&mut conn, ctx.livemode, token, settings.holder, now, until, limit).await?;
+    Ok(fold(rows, token, until))
 }
 
 /// Puts the rows about one subject together; events and the timer of a subject are separate work.
-fn fold(rows: Vec<Claimed>, token: Uuid) -> Vec<Work> {
+fn fold(rows: Vec<Claimed>, token: Uuid, leased_until: OffsetDateTime) -> Vec<Work> {
     let mut works: BTreeMap<(Kind, String, bool), Work> = BTreeMap::new();
     for row in rows {
         let Some(kind) = Kind::parse(&row.kind) else {
@@ -139,6 +147,7 @@ fn fold(rows: Vec<Claimed>, token: Uuid) -> Vec<Work> {
             subject: row.subject,
             events: Vec::new(),
             lease: Lease { ids: Vec::new(), token },
+            leased_until,
             attempts: 0,
         });
         work.lease.ids.push(row.id);
@@ -151,6 +160,13 @@ fn fold(rows: Vec<Claimed>, token: Uuid) -> Vec<Work> {
 #[tracing::instrument(name = "task", skip_all, fields(kind = work.kind.as_str(), subject = work.subject, events = work.events.len()))]
 async fn perform(ctx: &Context, work: &Work) {
     // A panic in a flow must not take the worker with it; it counts as the work's own fault.
+    if work.leased_until
+        < ctx.clock.now() + LEASE_MARGIN + time::Duration::try_from(ctx.longest_call).unwrap_or_default()
+    {
+        // It waited for a place so long that its lease might end during a call: claim it anew.
+        give_back(ctx, work).await;
+        return;
+    }
     let caught = tokio::spawn({
         let (ctx, subject) = (
             ctx.clone(),
@@ -196,7 +212,7 @@ async fn fail(ctx: &Context, work: &Work, error: &FlowError) -> Result<(), Store
     match after_failure(error.fault(), work.attempts + 1, work.of_events(), fastrand::f64()) {
         AfterFailure::Retry(pause) => {
             tracing::warn!(%error, attempts = work.attempts + 1, pause_ms = pause.whole_milliseconds() as i64, "a task failed");
-            tasks::fail(&mut conn, &work.lease, &reason, now + pause).await
+            tasks::fail(&mut conn, &work.lease, &reason, now + pause.max(error.patience())).await
         }
         // One bad event among several of its subject: each is tried alone before any is given up.
         AfterFailure::DeadLetter if work.lease.ids.len() > 1 => bury_the_bad(ctx, work, now).await,

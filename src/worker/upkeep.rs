@@ -1,20 +1,53 @@
-//! Runs the upkeep on its times until stopped.
+//! Runs the upkeep on its times until stopped, and holds the lock that says this process lives.
 
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::wake::Wake;
 use crate::domain::event::Ourselves;
 use crate::flows::{Context, upkeep};
+use crate::store::db::StoreError;
+use crate::store::tasks;
 
 const BEAT: Duration = Duration::from_secs(10);
+const TAKE_OVER: Duration = Duration::from_secs(3);
 const TIDY: Duration = Duration::from_secs(60 * 60);
 const LEARN_AGAIN: Duration = Duration::from_secs(5);
 
-/// Beats, tidies, and learns who the platform is, each at its own pace.
-pub async fn run(ctx: Context, ourselves: Arc<RwLock<Ourselves>>, stop: CancellationToken) {
+/// The connection that holds the lock; none while it has to be taken again.
+pub struct Presence {
+    conn: Option<PgConnection>,
+}
+
+/// Says that this process lives, under its number; from then on it may claim tasks.
+pub async fn appear(pool: &PgPool, holder: i32) -> Result<Presence, StoreError> {
+    // Apart from the pool: a connection that went back there would go on holding the lock.
+    let mut conn = pool.acquire().await?.detach();
+    if tasks::take_presence(&mut conn, holder).await? {
+        return Ok(Presence { conn: Some(conn) });
+    }
+    // An earlier connection of this process, not yet ended by the server: it will be.
+    close(conn).await;
+    Ok(Presence { conn: None })
+}
+
+async fn close(conn: PgConnection) {
+    let _ = conn.close().await;
+}
+
+/// Beats, tidies, takes over from the dead, and learns who the platform is, each at its own pace.
+pub async fn run(
+    ctx: Context,
+    ourselves: Arc<RwLock<Ourselves>>,
+    mut presence: Presence,
+    holder: i32,
+    wake: Wake,
+    stop: CancellationToken,
+) {
     let replica = Uuid::now_v7();
     let beats = async {
         loop {
@@ -22,6 +55,20 @@ pub async fn run(ctx: Context, ourselves: Arc<RwLock<Ourselves>>, stop: Cancella
                 tracing::warn!(%error, "this process could not say that it is alive");
             }
             tokio::time::sleep(BEAT).await;
+        }
+    };
+    let takes_over = async {
+        loop {
+            stay(&ctx.pool, &mut presence, holder).await;
+            match upkeep::take_over(&ctx).await {
+                Ok(0) => {}
+                Ok(tasks) => {
+                    tracing::info!(tasks, "took over from a process that died");
+                    wake.ring();
+                }
+                Err(error) => tracing::debug!(%error, "could not look for tasks of dead processes"),
+            }
+            tokio::time::sleep(TAKE_OVER).await;
         }
     };
     let tidies = async {
@@ -42,10 +89,28 @@ pub async fn run(ctx: Context, ourselves: Arc<RwLock<Ourselves>>, stop: Cancella
     tokio::select! {
         () = stop.cancelled() => {}
         () = beats => {}
+        () = takes_over => {}
         () = tidies => {}
         () = learns => {}
     }
     if let Err(error) = upkeep::leave(&ctx, replica).await {
         tracing::debug!(%error, "this process could not say that it leaves");
+    }
+}
+
+/// Takes the lock again where the connection that held it is gone.
+async fn stay(pool: &PgPool, presence: &mut Presence, holder: i32) {
+    if let Some(mut conn) = presence.conn.take() {
+        if tasks::keeps_presence(&mut conn, holder).await.unwrap_or(false) {
+            presence.conn = Some(conn);
+            return;
+        }
+        close(conn).await;
+    }
+    match appear(pool, holder).await {
+        Ok(again) => *presence = again,
+        Err(error) => {
+            tracing::warn!(%error, "this process can't show that it lives; its work may be done by another")
+        }
     }
 }

@@ -8,8 +8,10 @@ use crate::flows::transfer_evidence::{self, Recorded};
 use crate::flows::{Context, FlowError};
 use crate::store::attempts::{self, Call};
 use crate::store::outbox;
+use crate::store::tasks::{self, Lease};
 use crate::store::transfers::Transfer;
 use crate::stripe::client::{Lane, TransferQuery};
+use crate::stripe::wire::{self, Item};
 
 /// A failed look-up is repeated after this.
 const LOOK_UP_AGAIN: Duration = Duration::seconds(10);
@@ -19,6 +21,7 @@ const CLOCK_SLACK: Duration = Duration::DAY;
 /// Looks for the transfer among Stripe's. Only a complete list proves anything.
 pub(super) async fn look_up(
     ctx: &Context,
+    lease: &Lease,
     transfer: &Transfer,
     view: &release::Attempt,
 ) -> Result<Option<OffsetDateTime>, FlowError> {
@@ -26,7 +29,7 @@ pub(super) async fn look_up(
     let query = TransferQuery {
         transfer_group: Some(transfer.group_at_stripe().to_owned()),
         destination: Some(transfer.destination.clone()),
-        created_gte: Some((transfer.created_at - CLOCK_SLACK).unix_timestamp()),
+        created_gte: Some((transfer.created_at.min(began_at) - CLOCK_SLACK).unix_timestamp()),
     };
     let answer = ctx.stripe.list_transfers(Lane::Release, &query).await;
     let ended_at = ctx.clock.now();
@@ -56,9 +59,13 @@ pub(super) async fn look_up(
             Some(ended_at + LOOK_UP_AGAIN)
         }
         Ok(items) => {
-            let ours = items
-                .iter()
-                .find(|item| transfer_evidence::our_id(&item.object).as_ref() == Some(&transfer.id));
+            let carries_our_id = |item: &&Item<wire::Transfer>| {
+                transfer_evidence::our_id(&item.object).as_ref() == Some(&transfer.id)
+            };
+            // Metadata can be copied by hand: one that is also of our amount goes first.
+            let of_our_amount = |item: &&Item<wire::Transfer>| item.object.amount == transfer.amount_minor;
+            let ours = items.iter().filter(carries_our_id).find(of_our_amount);
+            let ours = ours.or_else(|| items.iter().find(carries_our_id));
             match ours {
                 Some(item) => {
                     call.outcome = "found";
@@ -87,7 +94,18 @@ pub(super) async fn look_up(
                     (recorded != Recorded::Booked).then_some(ended_at + ctx.grace)
                 }
                 None => {
-                    attempts::record_empty_look_up(&mut tx, transfer.id.as_str(), view.n, began_at).await?;
+                    // What another holder of the task did meanwhile is not in this list.
+                    if !tasks::hold(&mut tx, lease, ctx.clock.now()).await? {
+                        return Err(FlowError::LeaseLost);
+                    }
+                    attempts::record_empty_look_up(
+                        &mut tx,
+                        transfer.id.as_str(),
+                        view.n,
+                        view.sends,
+                        began_at,
+                    )
+                    .await?;
                     Some(ended_at)
                 }
             }

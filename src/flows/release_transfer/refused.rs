@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
 use super::send::Sent;
-use super::{Context, FlowError, give_back};
+use super::{Context, FlowError, give_back, show_unknown};
 use crate::domain::event::BALANCE_SUBJECT;
 use crate::domain::funds::next_balance_check;
 use crate::domain::reason::Reason;
@@ -13,7 +13,7 @@ use crate::domain::refusal::{Refusal, Sorted};
 use crate::domain::release::pause_after;
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
-use crate::store::attempts::{self, SendEnd};
+use crate::store::attempts::SendEnd;
 use crate::store::controls;
 use crate::store::db::StoreError;
 use crate::store::tasks::{self, Lease};
@@ -36,18 +36,25 @@ pub(super) async fn record(
     };
     let sorted = refusal.sort();
     let now = call.ended_at;
+    if !refusal.is_stored() && call.attempt.sends > 0 {
+        return refused_at_the_door(ctx, lease, transfer, call, failure, sorted).await;
+    }
     let mut tx = ctx.pool.begin().await?;
     let funds = controls::lock_funds(&mut tx, ctx.livemode, transfer.currency).await?;
     call.keep(&mut tx, transfer, "refused", Some(failure), failure.request_id.as_deref()).await?;
     let end = SendEnd { outcome: Some("refused"), ..SendEnd::default() };
-    attempts::end_send(&mut tx, transfer.id.as_str(), call.attempt.n, end, now).await?;
     let current = transfers::find_for_update(&mut tx, transfer.id.as_str()).await?;
+    call.end(&mut tx, transfer, end).await?;
     // An event may have settled it while the call was under way, and somebody else may hold the lease by now.
     let Some(current) = current.filter(|t| t.status == Status::Releasing && t.generation == call.attempt.n)
     else {
         tx.commit().await?;
         return Ok(None);
     };
+    if sorted == Sorted::Configuration {
+        // Before any bell: whoever evaluates a transfer holds the emergency stop's row while it rings.
+        pause(&mut tx, ctx, &refusal, now).await?;
+    }
     give_back(&mut tx, ctx, &current, now).await?;
     tracing::warn!(transfer = %transfer.id, n = call.attempt.n, %failure, ?sorted, "Stripe refused a transfer");
     let again_at = match sorted {
@@ -60,8 +67,7 @@ pub(super) async fn record(
         }
         Sorted::WaitForAccount => wait_for_account(&mut tx, ctx, &current, &refusal, now).await?,
         Sorted::Configuration => {
-            let cause = format!("Stripe refused our key or settings: {}", refusal.message);
-            controls::set_pause(&mut tx, ctx.livemode, Some((&cause, "sluicegate")), now).await?;
+            let cause = cause_of(&refusal);
             let change = Change {
                 status: Status::Waiting,
                 waiting_on: &[Reason::ReleasesPaused],
@@ -90,6 +96,56 @@ pub(super) async fn record(
     Ok(again_at)
 }
 
+/// Refused before the request ran, on a repetition: that says nothing about the sends before it, which may
+/// have gone through. The reservation stays, nothing more is sent until the cause has gone, and a look-up
+/// tells what became of them.
+async fn refused_at_the_door(
+    ctx: &Context,
+    lease: &Lease,
+    transfer: &Transfer,
+    call: &Sent<'_>,
+    failure: &Failure,
+    sorted: Sorted,
+) -> Result<Option<OffsetDateTime>, FlowError> {
+    let now = call.ended_at;
+    let refusal = Refusal { status: 401, code: None, param: None, message: failure.message.clone() };
+    let mut tx = ctx.pool.begin().await?;
+    let current = transfers::find_for_update(&mut tx, transfer.id.as_str()).await?;
+    if sorted == Sorted::Configuration {
+        pause(&mut tx, ctx, &refusal, now).await?;
+    }
+    call.end(&mut tx, transfer, SendEnd::default()).await?;
+    call.keep(&mut tx, transfer, "refused_at_the_door", Some(failure), failure.request_id.as_deref()).await?;
+    if let Some(current) = current.filter(|current| current.status == Status::Releasing) {
+        let against = if sorted == Sorted::Configuration { vec![Reason::ReleasesPaused] } else { Vec::new() };
+        show_unknown(&mut tx, &current, against, now).await?;
+    }
+    tasks::ring(&mut tx, Kind::Account, ctx.livemode, &[transfer.destination.as_str()], now).await?;
+    if sorted == Sorted::Configuration {
+        tasks::ring_open_transfers(&mut tx, ctx.livemode, now).await?;
+    }
+    if !tasks::hold(&mut tx, lease, ctx.clock.now()).await? {
+        return Err(FlowError::LeaseLost);
+    }
+    tx.commit().await?;
+    tracing::warn!(transfer = %transfer.id, n = call.attempt.n, %failure, "Stripe refused a repetition at the door");
+    Ok(Some(now + pause_after(call.attempt.sends + 1)))
+}
+
+fn cause_of(refusal: &Refusal) -> String {
+    format!("Stripe refused our key or settings: {}", refusal.message)
+}
+
+async fn pause(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    refusal: &Refusal,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    controls::set_pause(tx, ctx.livemode, Some((&cause_of(refusal), "sluicegate")), now).await?;
+    Ok(())
+}
+
 /// Not now: the account. It is fetched, and whatever that shows, the next try keeps a growing distance, since
 /// Stripe knows better than its own flags.
 async fn wait_for_account(
@@ -106,7 +162,7 @@ async fn wait_for_account(
     Ok(Some(until))
 }
 
-/// Back to waiting. The next try has the next key, where Stripe would replay its refusal for this one.
+/// Back to waiting. The next try has the next key: Stripe would replay its refusal for this one.
 async fn wait(
     tx: &mut PgConnection,
     transfer: &Transfer,
@@ -119,7 +175,7 @@ async fn wait(
         status: Status::Waiting,
         waiting_on: &[reason],
         fundable,
-        generation: transfer.generation + i32::from(refusal.is_stored()),
+        generation: transfer.generation + 1,
         ..Change::of(transfer)
     };
     transfers::record_change(tx, transfer, &change, &format!("Stripe refused: {}", refusal.message), now)

@@ -5,8 +5,8 @@
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
-use super::{refused, show_unknown};
-use crate::domain::release::{SEND_WITHIN, pause_after};
+use super::show_unknown;
+use crate::domain::release::pause_after;
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
 use crate::flows::transfer_evidence::{self, Recorded};
@@ -14,46 +14,30 @@ use crate::flows::{Context, FlowError, observation_id};
 use crate::store::attempts::{self, Attempt, Call, SendEnd};
 use crate::store::db::StoreError;
 use crate::store::outbox::{self, Observation};
-use crate::store::tasks::Lease;
 use crate::store::transfers::{self, Transfer};
 use crate::stripe::client::Answer;
-use crate::stripe::error::{Failure, FailureKind, StripeError};
+use crate::stripe::error::{Failure, FailureKind};
 use crate::stripe::wire;
-
-/// The call itself, and what it showed.
-pub(super) async fn send(
-    ctx: &Context,
-    lease: &Lease,
-    transfer: &Transfer,
-    attempt: &Attempt,
-    prepared_at: OffsetDateTime,
-) -> Result<Option<OffsetDateTime>, FlowError> {
-    let key = format!("{}.{}", transfer.id, attempt.n);
-    let started_at = ctx.clock.now();
-    if started_at - prepared_at > SEND_WITHIN {
-        let mut conn = ctx.pool.acquire().await?;
-        attempts::undo_send(&mut conn, transfer.id.as_str(), attempt.n).await?;
-        return Ok(Some(started_at));
-    }
-    let answer = ctx.stripe.create_transfer(&attempt.body, &key).await;
-    let call = Sent { attempt, started_at, ended_at: ctx.clock.now() };
-    match answer {
-        Ok(answer) => created(ctx, transfer, &call, &answer).await,
-        Err(StripeError::Refused(failure)) => refused::record(ctx, lease, transfer, &call, &failure).await,
-        Err(StripeError::Retry(failure) | StripeError::Unknown(failure)) => {
-            unknown(ctx, transfer, &call, &failure).await
-        }
-    }
-}
 
 /// A call that has ended.
 pub(super) struct Sent<'a> {
     pub(super) attempt: &'a Attempt,
-    started_at: OffsetDateTime,
+    pub(super) started_at: OffsetDateTime,
     pub(super) ended_at: OffsetDateTime,
 }
 
 impl Sent<'_> {
+    /// Writes down how this send ended; a later one of the same key is not touched.
+    pub(super) async fn end(
+        &self,
+        tx: &mut PgConnection,
+        transfer: &Transfer,
+        end: SendEnd,
+    ) -> Result<(), StoreError> {
+        let sends = self.attempt.sends + 1;
+        attempts::end_send(tx, transfer.id.as_str(), self.attempt.n, sends, end, self.ended_at).await
+    }
+
     pub(super) async fn keep(
         &self,
         tx: &mut PgConnection,
@@ -76,7 +60,7 @@ impl Sent<'_> {
     }
 }
 
-async fn created(
+pub(super) async fn created(
     ctx: &Context,
     transfer: &Transfer,
     call: &Sent<'_>,
@@ -111,7 +95,7 @@ async fn created(
         // Stripe answered with something that is not what was asked for. It is not sent again: somebody must look.
         Recorded::Mismatch | Recorded::NotOurs => SendEnd { look_up_due: true, ..SendEnd::default() },
     };
-    attempts::end_send(&mut tx, transfer.id.as_str(), call.attempt.n, end, call.ended_at).await?;
+    call.end(&mut tx, transfer, end).await?;
     tx.commit().await?;
     Ok((recorded != Recorded::Booked).then_some(call.ended_at + ctx.grace))
 }
@@ -143,28 +127,28 @@ pub(super) async fn keep_observation(
 }
 
 /// No definite answer: the same key and body again, later, or a look-up.
-async fn unknown(
+pub(super) async fn unknown(
     ctx: &Context,
     transfer: &Transfer,
     call: &Sent<'_>,
     failure: &Failure,
 ) -> Result<Option<OffsetDateTime>, FlowError> {
-    let stored = failure.kind == FailureKind::ServerError || failure.kind == FailureKind::KeyReuse;
+    let stored = failure.kind == FailureKind::ServerError;
     let told_to_stop = failure.should_retry == Some(false) && failure.kind != FailureKind::NotSent;
     let patience = failure.retry_after.and_then(|pause| Duration::try_from(pause).ok());
     let end = SendEnd {
         answered: stored,
         // A replayed 5xx will be replayed for ever: repeating it shows nothing new.
         look_up_due: told_to_stop || failure.kind == FailureKind::KeyReuse || (stored && failure.replayed),
-        not_before: patience.map(|pause| call.ended_at + pause.min(ctx.grace)),
+        not_before: patience.map(|pause| call.ended_at + pause.min(Duration::HOUR)),
         outcome: None,
     };
     let mut tx = ctx.pool.begin().await?;
-    attempts::end_send(&mut tx, transfer.id.as_str(), call.attempt.n, end, call.ended_at).await?;
+    // The transfer before the attempt, as everybody who books a transfer does.
+    let current = transfers::find_for_update(&mut tx, transfer.id.as_str()).await?;
+    call.end(&mut tx, transfer, end).await?;
     call.keep(&mut tx, transfer, failure.kind.as_str(), Some(failure), failure.request_id.as_deref()).await?;
-    if let Some(current) = transfers::find_for_update(&mut tx, transfer.id.as_str()).await?
-        && current.status == Status::Releasing
-    {
+    if let Some(current) = current.filter(|current| current.status == Status::Releasing) {
         show_unknown(&mut tx, &current, Vec::new(), call.ended_at).await?;
     }
     tx.commit().await?;

@@ -73,6 +73,14 @@ impl<'a> Fields<'a> {
         self.may(name).ok_or_else(|| self.error(name))
     }
 
+    /// A field that counts as its default where it is missing or null, but must otherwise have the right type.
+    fn or_default<T: Deserialize<'a> + Default>(&self, name: &'static str) -> Result<T, Unreadable> {
+        match self.raw(name) {
+            None | Some("null") => Ok(T::default()),
+            Some(_) => self.must(name),
+        }
+    }
+
     /// A field that may be missing, null or, in some version, of another type: all read as absent.
     fn may<T: Deserialize<'a>>(&self, name: &str) -> Option<T> {
         self.raw(name).and_then(|raw| serde_json::from_str(raw).ok())

@@ -189,11 +189,12 @@ impl Object for BalanceTransaction {
     const NAME: &'static str = "balance_transaction";
 
     fn read(f: &Fields<'_>) -> Result<Self, Unreadable> {
+        let (amount, fee) = (f.must("amount")?, f.or_default("fee")?);
         Ok(Self {
             id: f.must("id")?,
-            amount: f.must("amount")?,
-            net: f.must("net")?,
-            fee: f.must("fee")?,
+            amount,
+            net: f.or_default::<Option<i64>>("net")?.unwrap_or_else(|| i64::saturating_sub(amount, fee)),
+            fee,
             currency: f.must("currency")?,
             status: f.must("status")?,
             available_on: f.may("available_on"),
@@ -230,13 +231,12 @@ impl Object for Balance {
     const NAME: &'static str = "balance";
 
     fn read(f: &Fields<'_>) -> Result<Self, Unreadable> {
-        let entries = |name| -> Result<Vec<_>, Unreadable> {
-            let entries: Vec<&serde_json::value::RawValue> = f.must(name)?;
+        let entries = |entries: Vec<&serde_json::value::RawValue>| -> Result<Vec<_>, Unreadable> {
             entries.into_iter().map(|raw| BalanceEntry::from_json(raw.get())).collect()
         };
         Ok(Self {
-            available: entries("available")?,
-            pending: entries("pending")?,
+            available: entries(f.must("available")?)?,
+            pending: entries(f.or_default("pending")?)?,
             livemode: f.may("livemode"),
         })
     }
@@ -290,7 +290,7 @@ impl Object for Transfer {
         Ok(Self {
             id: f.id("id", StripeTransferId::parse)?,
             amount: f.must("amount")?,
-            amount_reversed: f.must("amount_reversed")?,
+            amount_reversed: f.or_default("amount_reversed")?,
             reversed: f.may("reversed"),
             currency: f.must("currency")?,
             destination: f.reference("destination").and_then(|id| AccountId::parse(&id).ok()),

@@ -1,0 +1,240 @@
+//! What operators do besides asking for transfers: stop and start releases, replay an event, hand out keys.
+//!
+//! An order with an Idempotency-Key is carried out once: its answer is kept for a day in the transaction
+//! that carries it out, and a concurrent one with the same key waits for it.
+
+use secrecy::SecretString;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use sqlx::{PgConnection, Postgres, Transaction};
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+use super::{Actor, Context, Once};
+use crate::domain::ids::{EventId, KeyId};
+use crate::store::controls::Pause;
+use crate::store::db::StoreError;
+use crate::store::idempotency::{self, Kept};
+use crate::store::{controls, keys, tasks, views};
+
+pub use crate::store::keys::{Key, Scope};
+
+/// How long an answer is kept for its Idempotency-Key.
+const KEPT_FOR: Duration = Duration::hours(24);
+/// A key's last use is noted at most this often.
+const NOTED_EVERY: Duration = Duration::minutes(1);
+
+/// What a caller is told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: Value,
+}
+
+/// What became of an order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ordered {
+    /// The answer, new or as it was given before.
+    Answer(Answer),
+    /// The key was used with another body.
+    KeyReused,
+}
+
+/// Why an order was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum OperateError {
+    /// There is no such event or key.
+    #[error("nothing has this id")]
+    NotFound,
+    /// The event is one that nothing is done with, for this reason.
+    #[error("the event is ignored: {0}")]
+    Ignored(String),
+    /// The operating system gave no random bits.
+    #[error("no randomness: {0}")]
+    Randomness(String),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for OperateError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// An order under way: the transaction that will keep its answer.
+#[derive(Debug)]
+pub struct Order {
+    tx: Transaction<'static, Postgres>,
+    kept_for: Option<(String, Once)>,
+    now: OffsetDateTime,
+}
+
+/// Whether an order is new.
+#[derive(Debug)]
+pub enum Begun {
+    /// It is; dropping it keeps nothing.
+    Fresh(Order),
+    /// It was carried out before, or its key was used for another.
+    Before(Ordered),
+}
+
+/// Begins an order. With a key, one with the same key waits here until this one ends.
+pub async fn begin(ctx: &Context, actor: &Actor, once: Option<&Once>) -> Result<Begun, StoreError> {
+    let now = ctx.clock.now();
+    let mut tx = ctx.pool.begin().await?;
+    if let Some(once) = once {
+        idempotency::lock(&mut tx, &actor.id, &once.key).await?;
+        if let Some(kept) = idempotency::find(&mut tx, &actor.id, &once.key, now - KEPT_FOR).await? {
+            let same = kept.request_hash == once.request_hash;
+            let answer = Answer { status: u16::try_from(kept.status).unwrap_or(200), body: kept.response };
+            return Ok(Begun::Before(if same { Ordered::Answer(answer) } else { Ordered::KeyReused }));
+        }
+    }
+    Ok(Begun::Fresh(Order { tx, kept_for: once.map(|once| (actor.id.clone(), once.clone())), now }))
+}
+
+impl Order {
+    /// Ends the order: keeps its answer for the key and commits.
+    pub async fn end(mut self, answer: Answer) -> Result<Ordered, StoreError> {
+        if let Some((owner, once)) = &self.kept_for {
+            let kept = Kept {
+                request_hash: once.request_hash.clone(),
+                status: i32::from(answer.status),
+                response: answer.body.clone(),
+            };
+            idempotency::keep(&mut self.tx, owner, &once.key, &kept, self.now).await?;
+        }
+        self.tx.commit().await?;
+        Ok(Ordered::Answer(answer))
+    }
+}
+
+/// Who calls with the secret of this SHA-256, and how far that reaches; none for a key that does not exist
+/// or was taken back.
+pub async fn authenticate(
+    ctx: &Context,
+    secret_hash: &[u8; 32],
+) -> Result<Option<(Actor, Scope)>, StoreError> {
+    let now = ctx.clock.now();
+    let mut conn = ctx.pool.acquire().await?;
+    let Some(key) = keys::find_by_hash(&mut conn, secret_hash).await? else { return Ok(None) };
+    let noted_since = now - NOTED_EVERY;
+    if key.last_used_at.is_none_or(|used| used <= noted_since) {
+        keys::touch_if_older(&mut conn, &key.id, now, noted_since).await?;
+    }
+    let scope = key.scope();
+    Ok(Some((Actor { id: key.id }, scope)))
+}
+
+/// Stops all releases for a cause, or with `None` lets them go on; both may be repeated.
+pub async fn set_pause(
+    ctx: &Context,
+    actor: &Actor,
+    once: Option<&Once>,
+    cause: Option<&str>,
+    render: impl Fn(&Pause) -> Value,
+) -> Result<Ordered, OperateError> {
+    match begin(ctx, actor, once).await? {
+        Begun::Before(before) => Ok(before),
+        Begun::Fresh(mut order) => {
+            controls::ensure_release_controls(&mut order.tx, ctx.livemode, order.now).await?;
+            let pause = cause.map(|cause| (cause, actor.id.as_str()));
+            controls::set_pause(&mut order.tx, ctx.livemode, pause, order.now).await?;
+            let state = controls::find_pause(&mut order.tx, ctx.livemode).await?;
+            let body = state.as_ref().map(render).ok_or(OperateError::NotFound)?;
+            tasks::ring_open_transfers(&mut order.tx, ctx.livemode, order.now).await?;
+            Ok(order.end(Answer { status: 200, body }).await?)
+        }
+    }
+}
+
+/// Has an event applied once more.
+pub async fn replay(
+    ctx: &Context,
+    actor: &Actor,
+    once: Option<&Once>,
+    event: &EventId,
+    render: impl Fn(&views::Event) -> Value,
+) -> Result<Ordered, OperateError> {
+    let mut order = match begin(ctx, actor, once).await? {
+        Begun::Before(before) => return Ok(before),
+        Begun::Fresh(order) => order,
+    };
+    let found = get_event(&mut order.tx, event).await?;
+    if !tasks::replay(&mut order.tx, ctx.livemode, event.as_str(), order.now).await? {
+        return Err(OperateError::Ignored(found.reason().unwrap_or_default().to_owned()));
+    }
+    let body = render(&get_event(&mut order.tx, event).await?);
+    Ok(order.end(Answer { status: 200, body }).await?)
+}
+
+async fn get_event(conn: &mut PgConnection, event: &EventId) -> Result<views::Event, OperateError> {
+    views::find_event(conn, event.as_str()).await?.ok_or(OperateError::NotFound)
+}
+
+/// Makes a key. Its secret is told this once; a repeated order is answered without it.
+pub async fn create_key(
+    ctx: &Context,
+    actor: &Actor,
+    once: Option<&Once>,
+    name: &str,
+    scope: Scope,
+    render: impl Fn(&Key) -> Value,
+) -> Result<(Ordered, Option<SecretString>), OperateError> {
+    let mut order = match begin(ctx, actor, once).await? {
+        Begun::Before(before) => return Ok((before, None)),
+        Begun::Fresh(order) => order,
+    };
+    let mut bits = [0_u8; 32];
+    getrandom::fill(&mut bits).map_err(|error| OperateError::Randomness(error.to_string()))?;
+    let secret = format!("sgk_{}", base62(bits));
+    let hash = Sha256::digest(secret.as_bytes());
+    let id = KeyId::from_uuid(Uuid::now_v7());
+    let key = keys::insert(&mut order.tx, &id, name, scope, &hash, &actor.id, order.now).await?;
+    let ordered = order.end(Answer { status: 201, body: render(&key) }).await?;
+    Ok((ordered, Some(SecretString::from(secret))))
+}
+
+/// Takes a key back; may be repeated.
+pub async fn revoke_key(ctx: &Context, id: &KeyId) -> Result<Key, OperateError> {
+    let mut conn = ctx.pool.acquire().await?;
+    keys::revoke(&mut conn, id, ctx.clock.now()).await?.ok_or(OperateError::NotFound)
+}
+
+/// 256 bits as 43 letters and digits, the fewest that hold them.
+fn base62(mut bits: [u8; 32]) -> String {
+    const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut text = String::with_capacity(43);
+    for _ in 0..43 {
+        let mut remainder = 0_usize;
+        for byte in &mut bits {
+            let dividend = remainder * 256 + usize::from(*byte);
+            // Below 256: the remainder before was below 62.
+            *byte = u8::try_from(dividend / 62).unwrap_or(u8::MAX);
+            remainder = dividend % 62;
+        }
+        text.push(char::from(ALPHABET[remainder]));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_secret_has_its_own_text_of_43_characters() {
+        assert_eq!(base62([0; 32]), "0".repeat(43));
+        let mut one = [0; 32];
+        one[31] = 61;
+        assert_eq!(base62(one), format!("z{}", "0".repeat(42)));
+        one[31] = 62;
+        assert_eq!(base62(one), format!("01{}", "0".repeat(41)));
+        assert_eq!(base62([0xff; 32]).len(), 43);
+        assert_ne!(base62([0xff; 32]), base62([0xfe; 32]));
+    }
+}

@@ -1,0 +1,198 @@
+//! A look at Stripe for a top-up: its status where that is in doubt, and the proof of its money.
+
+use sqlx::PgConnection;
+use time::{Duration, OffsetDateTime};
+
+use super::{PENDING_LOOK, currency_of, is_money, lock_currencies, record, show, unheard_of};
+use crate::domain::evidence::{Fetched, Standing, Verdict};
+use crate::domain::ids::TopupId;
+use crate::domain::money::Currency;
+use crate::domain::task::Kind;
+use crate::domain::topup::{self, Proof, Status};
+use crate::flows::{Context, FlowError, instant, observation_id};
+use crate::store::db::StoreError;
+use crate::store::outbox::{self, Observation};
+use crate::store::topups::{self, Topup};
+use crate::store::transfers::{Of, list_open_ids};
+use crate::stripe::client::{Answer, Lane};
+use crate::stripe::error::StripeError;
+use crate::stripe::wire::{self, Expandable};
+
+/// A top-up that Stripe does not know, but a waiting transfer names, is asked for this often.
+const UNKNOWN_LOOK: Duration = Duration::minutes(5);
+
+/// What a look at Stripe brought.
+struct Seen {
+    fetch: Fetched,
+    object: Option<Answer<wire::Topup>>,
+    transaction: Option<Answer<wire::BalanceTransaction>>,
+}
+
+/// Looks at a top-up whose status is in doubt or whose money is still on its way. Returns when to look again.
+pub async fn look(ctx: &Context, id: &TopupId) -> Result<Option<OffsetDateTime>, FlowError> {
+    let mut conn = ctx.pool.acquire().await?;
+    let held = topups::find(&mut conn, ctx.livemode, id.as_str()).await?;
+    let after_seq = outbox::last_seq(&mut conn).await?;
+    drop(conn);
+    let fetch = Fetched { at: ctx.clock.now(), after_seq };
+    let Some(seen) = ask(ctx, id, held.as_ref(), fetch).await? else {
+        return not_at_stripe(ctx, id, held.as_ref()).await;
+    };
+    let now = ctx.clock.now();
+    let mut tx = ctx.pool.begin().await?;
+    let currencies = seen.object.iter().filter_map(|answer| currency_of(&answer.object));
+    let landed = seen.proof_currency();
+    lock_currencies(&mut tx, ctx, id, currencies.chain(landed).collect()).await?;
+    let before = topups::find_for_update(&mut tx, ctx.livemode, id.as_str()).await?;
+    let mut topup = before.clone().unwrap_or_else(|| {
+        unheard_of(Standing::of_fetch(Fetched { at: OffsetDateTime::UNIX_EPOCH, after_seq: 0 }), "api")
+    });
+    keep_evidence(&mut tx, ctx, id, &seen, now).await?;
+    fold_seen(&mut topup, &seen);
+    topup.watched_since = topup.watched_since.or(Some(now));
+    let again_at = next_look(&topup, now);
+    record(&mut tx, ctx, id, before.as_ref(), topup, now).await?;
+    tx.commit().await?;
+    Ok(again_at)
+}
+
+/// Asks for what is missing: the top-up, unless its success is beyond doubt, and then its balance
+/// transaction. `None` where Stripe does not know the top-up.
+async fn ask(
+    ctx: &Context,
+    id: &TopupId,
+    held: Option<&Topup>,
+    fetch: Fetched,
+) -> Result<Option<Seen>, FlowError> {
+    let settling = |topup: &&Topup| topup.status == Status::Succeeded && !topup.standing.doubted;
+    let mut named = held.filter(settling).and_then(|topup| topup.balance_transaction.clone());
+    let mut seen = Seen { fetch, object: None, transaction: None };
+    if named.is_none() {
+        let answer = match ctx.stripe.topup(Lane::Sweep, id).await {
+            Ok(answer) => answer,
+            Err(StripeError::Refused(failure)) if failure.status == Some(404) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if !is_money(&answer.object) {
+            return Err(FlowError::Unreadable(format!("{id}: its amount or currency can't be read")));
+        }
+        let succeeded = Status::parse(&answer.object.status) == Status::Succeeded;
+        let expanded = answer.object.balance_transaction.as_ref();
+        named = expanded.filter(|_| succeeded).map(|transaction| transaction.id().to_owned());
+        if let Some(Expandable::Object(_, transaction)) = expanded {
+            let object = (**transaction).clone();
+            let raw = answer.raw.clone();
+            let request_id = answer.request_id.clone();
+            seen.transaction = Some(Answer { object, raw, request_id, replayed: false });
+        }
+        seen.object = Some(answer);
+    }
+    if let (Some(named), None) = (named, &seen.transaction) {
+        seen.transaction = match ctx.stripe.balance_transaction(Lane::Sweep, &named).await {
+            Ok(answer) => Some(answer),
+            Err(StripeError::Refused(failure)) if failure.status == Some(404) => None,
+            Err(error) => return Err(error.into()),
+        };
+    }
+    Ok(Some(seen))
+}
+
+/// Stripe does not know it now. As long as its money is expected, or a transfer waits for it, it is asked for
+/// now and then.
+async fn not_at_stripe(
+    ctx: &Context,
+    id: &TopupId,
+    held: Option<&Topup>,
+) -> Result<Option<OffsetDateTime>, FlowError> {
+    let mut conn = ctx.pool.acquire().await?;
+    let expected =
+        held.is_some_and(|t| !t.settled && matches!(t.status, Status::Pending | Status::Succeeded));
+    let waited_for =
+        expected || !list_open_ids(&mut conn, ctx.livemode, Of::Topup(id.as_str())).await?.is_empty();
+    Ok(waited_for.then(|| ctx.clock.now() + UNKNOWN_LOOK))
+}
+
+async fn keep_evidence(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    id: &TopupId,
+    seen: &Seen,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let object = seen.object.as_ref().map(|answer| ("topup", &answer.raw));
+    // An expanded balance transaction is part of the top-up's own answer.
+    let transaction = seen.transaction.as_ref().filter(|_| seen.object.is_none());
+    let transaction = transaction.map(|answer| ("balance_transaction", &answer.raw));
+    for (event_type, payload) in object.into_iter().chain(transaction) {
+        let observation = Observation {
+            id: observation_id(),
+            event_type,
+            subject_kind: Kind::Topup.as_str(),
+            subject: id.as_str(),
+            livemode: ctx.livemode,
+            observed_from: seen.fetch.at,
+            after_seq: seen.fetch.after_seq,
+            received_at: now,
+            payload,
+        };
+        outbox::insert_observation(tx, &observation).await?;
+    }
+    Ok(())
+}
+
+impl Seen {
+    fn proof_currency(&self) -> Option<Currency> {
+        self.transaction.as_ref().and_then(|answer| Currency::parse(&answer.object.currency).ok())
+    }
+}
+
+fn fold_seen(topup: &mut Topup, seen: &Seen) {
+    if let Some(answer) = &seen.object {
+        let status = Status::parse(&answer.object.status);
+        if topup::see(topup.status, &mut topup.standing, status, seen.fetch) == Verdict::Apply {
+            show(topup, &answer.object, seen.fetch.at, "api");
+        }
+        let named = answer.object.balance_transaction.as_ref().map(|t| t.id().to_owned());
+        topup.balance_transaction = topup.balance_transaction.take().or(named);
+    }
+    let fresher = topup.proof_at.is_none_or(|at| at <= seen.fetch.at);
+    if let (Some(answer), true) = (&seen.transaction, fresher) {
+        topup.proof = proof(topup, &answer.object).or(topup.proof.take());
+        topup.proof_at = Some(seen.fetch.at);
+    }
+}
+
+/// What a balance transaction proves. One of another kind, or in a balance that transfers do not draw on,
+/// proves nothing.
+fn proof(topup: &Topup, transaction: &wire::BalanceTransaction) -> Option<Proof> {
+    let of_topup = transaction.transaction_type.as_deref().is_none_or(|kind| kind == "topup");
+    let spendable = transaction.balance_type.as_deref().is_none_or(|kind| kind == "payments");
+    let currency = Currency::parse(&transaction.currency).ok()?;
+    let amount_minor = if Some(currency) == topup.currency {
+        topup.amount_minor.saturating_sub(transaction.fee)
+    } else {
+        transaction.net
+    };
+    (of_topup && spendable).then(|| Proof {
+        available: transaction.status == "available",
+        available_on: instant(transaction.available_on),
+        amount_minor,
+        currency,
+    })
+}
+
+fn next_look(topup: &Topup, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    let watched = now - topup.watched_since.unwrap_or(now);
+    let forecast =
+        topup.proof.as_ref().and_then(|proof| proof.available_on).or(topup.expected_availability_date);
+    let pause = topup::next_look(watched, forecast.map(|at| at - now));
+    match topup.status {
+        Status::Pending => Some(now + pause.max(PENDING_LOOK)),
+        Status::Succeeded => {
+            let available = topup.proof.as_ref().is_some_and(|proof| proof.available);
+            (!available || topup.standing.doubted).then(|| now + pause)
+        }
+        Status::Unknown => Some(now + pause.max(PENDING_LOOK)),
+        Status::Failed | Status::Canceled | Status::Reversed => topup.standing.doubted.then(|| now + pause),
+    }
+}

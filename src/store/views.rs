@@ -1,0 +1,57 @@
+//! What the API shows and nobody decides upon.
+//!
+//! Lists are read by key, never by offset, so that a page does not move under its reader. Statements with
+//! optional filters are not kept prepared: Postgres then plans each with its values and drops the filters
+//! that are absent, instead of settling on one plan that fits none.
+
+mod accounts;
+mod events;
+mod gauges;
+mod money;
+mod transfers;
+
+use sqlx::PgPool;
+
+pub use self::accounts::{Account, AccountChange, find_account, list_account_changes, list_accounts};
+pub use self::events::{Event, EventFilter, EventStatus, find_event, find_payload, list_events};
+pub use self::gauges::{Gauges, gauges};
+pub use self::money::{Arrival, Currency, Funds, Topup, find_topup, funds, list_topups};
+pub use self::transfers::{
+    Attempt, Call, HistoryLine, TransferFilter, find_transfer, is_key_used, list_attempts, list_calls,
+    list_history, list_transfers,
+};
+pub use super::db::StoreError;
+pub use super::keys::{Key, list as list_keys};
+pub use super::transfers::Transfer;
+
+/// How many lines of a history are shown, the newest.
+const HISTORY: i64 = 1_000;
+
+/// What the database says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// It answers.
+    pub database: bool,
+    /// It has every migration of this binary.
+    pub migrations: bool,
+}
+
+/// Whether the database answers and is migrated.
+pub async fn health(pool: &PgPool) -> Health {
+    match super::db::is_ready(pool).await {
+        Ok(migrations) => Health { database: true, migrations },
+        // It answered, but not with what a migrated database has.
+        Err(StoreError::Refused(_) | StoreError::Unreadable(_)) => {
+            Health { database: true, migrations: false }
+        }
+        Err(StoreError::Unavailable(_)) => Health { database: false, migrations: false },
+    }
+}
+
+/// A connection for one answer.
+pub async fn connect(pool: &PgPool) -> Result<Pooled, StoreError> {
+    Ok(pool.acquire().await?)
+}
+
+/// A connection out of the pool.
+pub type Pooled = sqlx::pool::PoolConnection<sqlx::Postgres>;

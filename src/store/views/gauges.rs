@@ -1,0 +1,67 @@
+//! What is measured at each scrape: work that waits, money that waits, money that is there.
+
+use sqlx::types::time::OffsetDateTime;
+use sqlx::{FromRow, PgPool};
+
+use super::{Currency, StoreError};
+
+/// Tasks of one kind and state.
+#[derive(Clone, Debug, FromRow)]
+pub struct Tasks {
+    /// What they are about.
+    pub kind: String,
+    /// `due`, `leased` or `later`.
+    pub state: String,
+    /// How many.
+    pub count: i64,
+}
+
+/// Transfers that wait for one reason in one currency. One that waits for several is counted in each.
+#[derive(Clone, Debug, FromRow)]
+pub struct Waiting {
+    /// The code.
+    pub reason: String,
+    /// The currency.
+    pub currency: String,
+    /// How many.
+    pub count: i64,
+    /// How much, in minor units.
+    pub amount: i64,
+}
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub struct Gauges {
+    /// When the oldest event that is not applied yet was received.
+    pub oldest_due: Option<OffsetDateTime>,
+    /// Events that failed.
+    pub dead_letters: i64,
+    /// Work.
+    pub tasks: Vec<Tasks>,
+    /// Transfers.
+    pub waiting: Vec<Waiting>,
+    /// Money.
+    pub funds: Vec<Currency>,
+}
+
+/// Measures.
+pub async fn gauges(pool: &PgPool, livemode: bool, now: OffsetDateTime) -> Result<Gauges, StoreError> {
+    const LAG: &str = "-- gauge_lag
+        select (select received_at from tasks where event_id is not null and livemode = $1 order by id limit 1),
+            (select count(*) from dead_letters)";
+    const TASKS: &str = "-- gauge_tasks
+        select kind, case when run_at <= $1 then 'due' when token is not null then 'leased' else 'later' end as state,
+            count(*) as count
+        from tasks group by 1, 2";
+    const WAITING: &str = "-- gauge_waiting
+        select reason, currency, count(*) as count, sum(amount)::bigint as amount
+        from transfers, unnest(waiting_on) as w (reason)
+        where livemode = $1 and status in ('waiting', 'releasing') group by 1, 2";
+    let mut conn = pool.acquire().await?;
+    let (oldest_due, dead_letters) = sqlx::query_as(LAG).bind(livemode).fetch_one(&mut *conn).await?;
+    let tasks = sqlx::query_as(TASKS).bind(now).fetch_all(&mut *conn).await?;
+    let waiting = sqlx::query_as(WAITING).bind(livemode).fetch_all(&mut *conn).await?;
+    drop(conn);
+    let funds = super::funds(pool, livemode).await?.currencies;
+    Ok(Gauges { oldest_due, dead_letters, tasks, waiting, funds })
+}
