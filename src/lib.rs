@@ -8,6 +8,7 @@ pub mod config;
 pub mod domain;
 pub mod embedded;
 pub mod flows;
+pub mod http;
 pub mod sandbox;
 pub mod store;
 pub mod stripe;

@@ -1,0 +1,229 @@
+//! `/v1/transfers`: asking for transfers, looking at them, and the orders about one.
+
+mod request;
+mod shown;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
+
+use super::{Answer, told};
+use crate::domain::ids::{AccountId, StripeTransferId, TopupId, TransferId};
+use crate::domain::money::Currency;
+use crate::domain::reason::Reason;
+use crate::domain::transfer::Status;
+use crate::flows::Actor;
+use crate::flows::operate::{self, Begun};
+use crate::flows::request_transfer::{self, OrderError, Request, Requested};
+use crate::http::auth::{Operator, Reader};
+use crate::http::error::Problem;
+use crate::http::extract::{Body, Id, OptionalBody, instant, no_fields, text};
+use crate::http::idempotency::Key;
+use crate::http::query::Params;
+use crate::http::state::{AppState, Shared};
+use crate::store::views::{self, Transfer, TransferFilter};
+
+/// `POST /v1/transfers`
+pub(in crate::http) async fn create(
+    State(state): State<Shared>,
+    Operator(actor): Operator,
+    key: Key,
+    params: Params,
+    Body(body): Body,
+) -> Result<Answer, Problem> {
+    params.finish()?;
+    let once = key.required(&body)?;
+    let request = request::read(body)?;
+    refuse_other_currency(&state, &request, &once.key).await?;
+    let requested = request_transfer::create(&state.ctx, &actor, &once, request, shown::transfer).await?;
+    state.wake.notify_one();
+    match requested {
+        Requested::Answer(body) => Ok((StatusCode::CREATED, Json(body))),
+        Requested::KeyReused => Err(Problem::key_reused()),
+    }
+}
+
+/// A transfer can't be paid from a top-up in another currency. A repeated request is answered as before,
+/// whatever has become known of the top-up since.
+async fn refuse_other_currency(state: &AppState, request: &Request, key: &str) -> Result<(), Problem> {
+    let Some(id) = &request.topup else { return Ok(()) };
+    let mut conn = state.connect().await?;
+    let topup = views::find_topup(&mut conn, state.ctx.livemode, id.as_str()).await?;
+    // It can be spent in the currency it lands in; until that is known, in the one asked of the bank.
+    let currency = topup.map(|topup| topup.proof_currency.unwrap_or(topup.currency));
+    match currency {
+        Some(currency)
+            if currency != request.currency.as_str()
+                && !views::is_key_used(&mut conn, key, state.ctx.clock.now()).await? =>
+        {
+            let detail = format!("must be `{currency}`, the currency of the top-up `{id}`");
+            Err(Problem::field("/currency", detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `GET /v1/transfers`
+pub(in crate::http) async fn list(
+    State(state): State<Shared>,
+    _: Reader,
+    mut params: Params,
+) -> Result<Json<Value>, Problem> {
+    let page = params.page("transfers", |key| TransferId::parse(key).is_ok());
+    let filter = filter(&mut params);
+    params.finish()?;
+    let mut conn = state.connect().await?;
+    let after = page.after.as_deref();
+    let transfers =
+        views::list_transfers(&mut conn, state.ctx.livemode, &filter, after, page.to_read()).await?;
+    Ok(Json(page.of(
+        transfers,
+        |transfer| transfer.id.to_string(),
+        |transfer| Some(shown::transfer(transfer)),
+    )))
+}
+
+fn filter(params: &mut Params) -> TransferFilter {
+    let status = |word: &str| Status::parse(word).map(|status| status.as_str().to_owned());
+    let reason = |code: &str| Reason::parse(code).map(|reason| reason.code().to_owned());
+    fn words<T>(all: impl Iterator<Item = T>, word: impl Fn(T) -> &'static str) -> String {
+        format!("must be one of {}", all.map(word).collect::<Vec<_>>().join(", "))
+    }
+    TransferFilter {
+        status: params.optional("status", |text| {
+            status(text).ok_or_else(|| words(Status::ALL.into_iter(), Status::as_str))
+        }),
+        waiting_on: params.optional("waiting_on", |text| {
+            reason(text).ok_or_else(|| words(Reason::ALL.iter().copied(), Reason::code))
+        }),
+        destination: params
+            .optional("destination", |text| AccountId::parse(text).map_err(|error| error.to_string()))
+            .map(|id| id.to_string()),
+        currency: params
+            .optional("currency", |text| Currency::parse(text).map_err(|error| error.to_string()))
+            .map(|currency| currency.to_string()),
+        topup: params
+            .optional("topup", |text| TopupId::parse(text).map_err(|error| error.to_string()))
+            .map(|id| id.to_string()),
+        transfer_group: params.optional("transfer_group", text(255)),
+        stripe_transfer: params
+            .optional("stripe_transfer", |text| {
+                StripeTransferId::parse(text).map_err(|error| error.to_string())
+            })
+            .map(|id| id.to_string()),
+        idempotency_key: params.optional("idempotency_key", text(255)),
+        created_from: params.optional("created_from", instant),
+        created_to: params.optional("created_to", instant),
+    }
+}
+
+/// `GET /v1/transfers/{id}`
+pub(in crate::http) async fn show(
+    State(state): State<Shared>,
+    _: Reader,
+    Id(id): Id,
+    params: Params,
+) -> Result<Json<Value>, Problem> {
+    params.finish()?;
+    let id = TransferId::parse(&id).map_err(|_| Problem::transfer_unknown())?;
+    let (id, mut conn) = (id.as_str(), state.connect().await?);
+    let transfer = views::find_transfer(&mut conn, state.ctx.livemode, id).await?;
+    let mut body = shown::transfer(&transfer.ok_or_else(Problem::transfer_unknown)?);
+    body["history"] = views::list_history(&mut conn, id).await?.iter().map(shown::line).collect();
+    let calls = views::list_calls(&mut conn, id).await?;
+    let attempts = views::list_attempts(&mut conn, id).await?;
+    body["attempts"] = attempts.iter().map(|attempt| shown::attempt(attempt, &calls)).collect();
+    Ok(Json(body))
+}
+
+/// What is ordered about a transfer.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    Cancel,
+    Hold,
+    Resume,
+}
+
+/// `POST /v1/transfers/{id}/cancel`
+pub(in crate::http) async fn cancel(
+    State(state): State<Shared>,
+    Operator(actor): Operator,
+    Id(id): Id,
+    key: Key,
+    params: Params,
+    OptionalBody(body): OptionalBody,
+) -> Result<Answer, Problem> {
+    params.finish()?;
+    carry_out(&state, &actor, &id, Order::Cancel, key, body).await
+}
+
+/// `POST /v1/transfers/{id}/hold`
+pub(in crate::http) async fn hold(
+    State(state): State<Shared>,
+    Operator(actor): Operator,
+    Id(id): Id,
+    key: Key,
+    params: Params,
+    OptionalBody(body): OptionalBody,
+) -> Result<Answer, Problem> {
+    params.finish()?;
+    carry_out(&state, &actor, &id, Order::Hold, key, body).await
+}
+
+/// `POST /v1/transfers/{id}/resume`
+pub(in crate::http) async fn resume(
+    State(state): State<Shared>,
+    Operator(actor): Operator,
+    Id(id): Id,
+    key: Key,
+    params: Params,
+    OptionalBody(body): OptionalBody,
+) -> Result<Answer, Problem> {
+    params.finish()?;
+    carry_out(&state, &actor, &id, Order::Resume, key, body).await
+}
+
+async fn carry_out(
+    state: &AppState,
+    actor: &Actor,
+    id: &str,
+    order: Order,
+    key: Key,
+    body: Map<String, Value>,
+) -> Result<Answer, Problem> {
+    /// An order with a key holds one connection for the key while it needs a second for itself: more of
+    /// them at once could wait for each other until none is left.
+    static KEYED: Semaphore = Semaphore::const_new(2);
+    let id = TransferId::parse(id).map_err(|_| Problem::transfer_unknown())?;
+    let once = key.optional(&body);
+    no_fields(body)?;
+    let Some(once) = once else {
+        let transfer = ordered(state, actor, &id, order).await?;
+        return Ok((StatusCode::OK, Json(shown::transfer(&transfer))));
+    };
+    let _permit = KEYED.acquire().await.map_err(|error| Problem::internal(&error))?;
+    let kept = match operate::begin(&state.ctx, actor, Some(&once)).await? {
+        Begun::Before(before) => return told(before),
+        Begun::Fresh(kept) => kept,
+    };
+    let transfer = ordered(state, actor, &id, order).await?;
+    told(kept.end(operate::Answer { status: 200, body: shown::transfer(&transfer) }).await?)
+}
+
+async fn ordered(
+    state: &AppState,
+    actor: &Actor,
+    id: &TransferId,
+    order: Order,
+) -> Result<Transfer, OrderError> {
+    let (ctx, id) = (&state.ctx, id.as_str());
+    let transfer = match order {
+        Order::Cancel => request_transfer::cancel(ctx, actor, id).await,
+        Order::Hold => request_transfer::set_hold(ctx, actor, id, true).await,
+        Order::Resume => request_transfer::set_hold(ctx, actor, id, false).await,
+    }?;
+    state.wake.notify_one();
+    Ok(transfer)
+}

@@ -1,0 +1,186 @@
+//! A transfer as it is asked for: every field is read, and every one that is wrong is named.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::domain::ids::{AccountId, TopupId};
+use crate::domain::money::{Currency, MoneyError};
+use crate::flows::request_transfer::Request;
+use crate::http::error::Problem;
+use crate::http::extract::{Fields, escaped, instant, text};
+
+/// Stripe takes fifty pairs, and one is ours.
+const MOST_PAIRS: usize = 49;
+const LONGEST_NAME: usize = 40;
+const LONGEST_VALUE: usize = 500;
+/// The pair by which a transfer at Stripe is known as ours.
+const OURS: &str = "sluicegate_transfer";
+const PRIORITIES: std::ops::RangeInclusive<i64> = -1_000..=1_000;
+
+/// Reads the body of `POST /v1/transfers`.
+pub(super) fn read(body: Map<String, Value>) -> Result<Request, Problem> {
+    let mut fields = Fields::of(body);
+    let destination =
+        fields.required("destination", |text| AccountId::parse(text).map_err(|error| error.to_string()));
+    let amount_minor = fields.required_i64("amount");
+    let currency =
+        fields.required("currency", |text| Currency::parse(text).map_err(|error| error.to_string()));
+    let amount_minor = amount_minor.and_then(|amount| payable(&mut fields, amount, currency));
+    let topup = fields.optional("topup", |text| TopupId::parse(text).map_err(|error| error.to_string()));
+    let transfer_group = fields.optional("transfer_group", group);
+    let description = fields.optional("description", text(1_000));
+    let metadata = metadata(&mut fields);
+    let release_after = fields.optional("release_after", instant);
+    let priority = priority(&mut fields);
+    let whole =
+        destination.zip(amount_minor).zip(currency).map(|((destination, amount_minor), currency)| Request {
+            destination,
+            amount_minor,
+            currency,
+            topup,
+            transfer_group,
+            description,
+            metadata,
+            release_after,
+            priority,
+        });
+    fields.finish(whole)
+}
+
+/// The amount, if it can be paid; where the currency is not known, only its bounds are looked at.
+fn payable(fields: &mut Fields, amount_minor: i64, currency: Option<Currency>) -> Option<i64> {
+    let paid = match currency {
+        Some(currency) => currency.amount_to_pay(amount_minor),
+        None if amount_minor < 1 => Err(MoneyError::OutOfRange),
+        None => Ok(amount_minor),
+    };
+    paid.map_err(|error| fields.wrong("/amount", error.to_string())).ok()
+}
+
+/// The label by which a lost answer is looked up at Stripe, so it must come back as it was sent.
+fn group(label: &str) -> Result<String, String> {
+    if label.trim() != label {
+        return Err("must not begin or end with white space".to_owned());
+    }
+    text(255)(label)
+}
+
+fn priority(fields: &mut Fields) -> i32 {
+    let Some(priority) = fields.optional_i64("priority") else { return 0 };
+    match i32::try_from(priority) {
+        Ok(small) if PRIORITIES.contains(&priority) => small,
+        _ => {
+            let detail = format!("must be from {} to {}", PRIORITIES.start(), PRIORITIES.end());
+            fields.wrong("/priority", detail);
+            0
+        }
+    }
+}
+
+fn metadata(fields: &mut Fields) -> BTreeMap<String, String> {
+    let mut pairs = BTreeMap::new();
+    match fields.take("metadata") {
+        None => {}
+        Some(Value::Object(map)) => {
+            if map.len() > MOST_PAIRS {
+                fields.wrong("/metadata", format!("must have {MOST_PAIRS} pairs at most"));
+            }
+            for (name, value) in map {
+                match pair(&name, &value) {
+                    Ok(value) => {
+                        pairs.insert(name, value);
+                    }
+                    Err(detail) => fields.wrong(format!("/metadata/{}", escaped(&name)), detail),
+                }
+            }
+        }
+        Some(_) => fields.wrong("/metadata", "must be an object of strings"),
+    }
+    pairs
+}
+
+fn pair(name: &str, value: &Value) -> Result<String, String> {
+    if name == OURS {
+        return Err("is Sluicegate's own; leave it out".to_owned());
+    }
+    if !(1..=LONGEST_NAME).contains(&name.chars().count()) || name.contains(['[', ']']) {
+        return Err(format!("must have a name of 1 to {LONGEST_NAME} characters without `[` and `]`"));
+    }
+    match value.as_str() {
+        Some(text) if text.chars().count() <= LONGEST_VALUE => Ok(text.to_owned()),
+        _ => Err(format!("must be a string of {LONGEST_VALUE} characters at most")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn asked(changes: Value) -> Result<Request, Problem> {
+        let mut body = json!({"destination": "acct_1", "amount": 1_000, "currency": "usd"});
+        for (name, value) in changes.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        read(body.as_object().unwrap().clone())
+    }
+
+    #[test]
+    fn a_whole_request_is_read() {
+        let request = asked(json!({
+            "topup": "tu_1", "transfer_group": "g", "description": "d", "metadata": {"a": "1"},
+            "release_after": "2026-11-22T10:00:00Z", "priority": -1_000,
+        }))
+        .unwrap();
+        assert_eq!(request.topup.unwrap().as_str(), "tu_1");
+        assert_eq!((request.amount_minor, request.priority), (1_000, -1_000));
+        assert_eq!(request.metadata["a"], "1");
+        let bare = asked(json!({"topup": null, "metadata": null, "priority": null})).unwrap();
+        assert_eq!((bare.topup, bare.priority, bare.metadata.len()), (None, 0, 0));
+    }
+
+    #[test]
+    fn each_wrong_field_is_named_by_its_pointer() {
+        let many: Map<String, Value> = (0..=MOST_PAIRS).map(|i| (i.to_string(), json!(""))).collect();
+        let rows = [
+            (json!({"destination": "tu_1"}), "/destination"),
+            (json!({"destination": null}), "/destination"),
+            (json!({"amount": 0}), "/amount"),
+            (json!({"amount": -1}), "/amount"),
+            (json!({"amount": "1000"}), "/amount"),
+            (json!({"amount": 1.5}), "/amount"),
+            (json!({"amount": 1_000_000_000_000_i64}), "/amount"),
+            (json!({"amount": 150, "currency": "isk"}), "/amount"),
+            (json!({"currency": "USD"}), "/currency"),
+            (json!({"currency": "xxx"}), "/currency"),
+            (json!({"topup": "xfer_1"}), "/topup"),
+            (json!({"transfer_group": ""}), "/transfer_group"),
+            (json!({"transfer_group": " a"}), "/transfer_group"),
+            (json!({"transfer_group": "x".repeat(256)}), "/transfer_group"),
+            (json!({"description": "x".repeat(1_001)}), "/description"),
+            (json!({"release_after": "tomorrow"}), "/release_after"),
+            (json!({"priority": 1_001}), "/priority"),
+            (json!({"priority": i64::MAX}), "/priority"),
+            (json!({"metadata": []}), "/metadata"),
+            (json!({"metadata": many}), "/metadata"),
+            (json!({"metadata": {"a": 1}}), "/metadata/a"),
+            (json!({"metadata": {"a[b]": "1"}}), "/metadata/a[b]"),
+            (json!({"metadata": {"": "1"}}), "/metadata/"),
+            (json!({"metadata": {"a": "x".repeat(501)}}), "/metadata/a"),
+            (json!({"metadata": {"sluicegate_transfer": "xfer_1"}}), "/metadata/sluicegate_transfer"),
+            (json!({"nope": 1}), "/nope"),
+        ];
+        for (changes, pointer) in rows {
+            let problem = format!("{:?}", asked(changes.clone()).unwrap_err());
+            assert!(problem.contains(&format!("pointer: \"{pointer}\"")), "{changes}: {problem}");
+            assert_eq!(problem.matches("pointer:").count(), 1, "{changes}: {problem}");
+        }
+    }
+
+    #[test]
+    fn all_wrong_fields_are_named_at_once() {
+        let problem = format!("{:?}", read(Map::new()).unwrap_err());
+        assert_eq!(problem.matches("pointer:").count(), 3, "{problem}");
+    }
+}

@@ -1,0 +1,100 @@
+//! Who calls, and how far that reaches.
+
+use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+
+use super::error::{Code, Problem};
+use super::state::{AppState, Shared, hash};
+use crate::flows::Actor;
+use crate::flows::operate::{Scope, authenticate};
+
+/// The bootstrap key's name in the records.
+const ADMIN: &str = "admin";
+
+macro_rules! callers {
+    ($($(#[$doc:meta])* $name:ident = $scope:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub(super) struct $name(pub(super) Actor);
+
+        impl FromRequestParts<Shared> for $name {
+            type Rejection = Problem;
+
+            async fn from_request_parts(parts: &mut Parts, state: &Shared) -> Result<Self, Problem> {
+                let (actor, scope) = caller(state, &parts.headers).await?;
+                tracing::Span::current().record("caller", actor.id.as_str());
+                if scope < Scope::$scope {
+                    return Err(forbidden(scope, Scope::$scope));
+                }
+                Ok(Self(actor))
+            }
+        }
+    )*};
+}
+
+callers! {
+    /// Someone who may look.
+    Reader = Read;
+    /// Someone who may move money.
+    Operator = Operate;
+    /// Someone who may hand out keys.
+    Admin = Admin;
+}
+
+async fn caller(state: &AppState, headers: &HeaderMap) -> Result<(Actor, Scope), Problem> {
+    let Some(secret) = bearer(headers) else {
+        return Err(unauthorized("Send `Authorization: Bearer KEY`, once."));
+    };
+    let secret_hash = hash(secret);
+    if state.admin_key.as_ref().is_some_and(|key| key.matches(&secret_hash)) {
+        return Ok((Actor { id: ADMIN.to_owned() }, Scope::Admin));
+    }
+    let known = authenticate(&state.ctx, &secret_hash).await?;
+    known.ok_or_else(|| unauthorized("The key is unknown or was revoked; use another one."))
+}
+
+/// The secret after `Bearer`, which may be written in any case; none where the header is missing, repeated,
+/// or of another form.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    let (scheme, secret) = value.to_str().ok()?.split_once(' ')?;
+    let secret = secret.trim_matches(' ');
+    (scheme.eq_ignore_ascii_case("bearer") && !secret.is_empty()).then_some(secret)
+}
+
+fn unauthorized(detail: &str) -> Problem {
+    Problem::new(Code::Unauthorized, detail)
+}
+
+fn forbidden(has: Scope, needs: Scope) -> Problem {
+    let detail = format!("The key has scope `{}`; use one with `{}`.", has.as_str(), needs.as_str());
+    Problem::new(Code::Forbidden, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    #[test]
+    fn the_scheme_may_be_written_in_any_case_and_stands_once() {
+        let of = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(AUTHORIZATION, HeaderValue::from_static(value));
+            }
+            bearer(&headers).map(str::to_owned)
+        };
+        for good in ["Bearer k", "bearer k", "BEARER  k "] {
+            assert_eq!(of(&[good]).as_deref(), Some("k"), "{good}");
+        }
+        for bad in ["", "Bearer", "Bearer ", "Basic k", "k"] {
+            assert_eq!(of(&[bad]), None, "{bad}");
+        }
+        assert_eq!(of(&["Bearer k", "Bearer k"]), None);
+        assert!(Scope::Read < Scope::Operate && Scope::Operate < Scope::Admin);
+    }
+}

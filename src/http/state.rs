@@ -1,0 +1,73 @@
+//! What every handler works with.
+
+use std::fmt;
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::sync::Notify;
+
+use super::error::Problem;
+use crate::flows::Context;
+use crate::flows::receive::Intake;
+use crate::store::views;
+
+/// The bootstrap key, as its SHA-256.
+#[derive(Clone)]
+pub struct AdminKey([u8; 32]);
+
+impl AdminKey {
+    /// The key with this secret.
+    pub fn of(secret: &SecretString) -> Self {
+        Self(hash(secret.expose_secret()))
+    }
+
+    /// Whether this is the hash of its secret; takes the same time for every other one.
+    pub(super) fn matches(&self, secret_hash: &[u8; 32]) -> bool {
+        self.0.ct_eq(secret_hash).into()
+    }
+}
+
+impl fmt::Debug for AdminKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminKey")
+    }
+}
+
+/// SHA-256 of a key's secret. It has 256 random bits (the bootstrap key: 32 characters), so a slow hash
+/// would add nothing.
+pub(super) fn hash(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+/// What every handler works with.
+#[derive(Clone)]
+pub struct AppState {
+    /// What flows work with.
+    pub ctx: Context,
+    /// Takes in deliveries.
+    pub intake: Intake,
+    /// The bootstrap key, if there is one.
+    pub admin_key: Option<AdminKey>,
+    /// Renders all metrics as Prometheus text.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Told after each write, so that this process's worker looks at once.
+    pub wake: Arc<Notify>,
+}
+
+impl fmt::Debug for AppState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppState").field("ctx", &self.ctx).finish_non_exhaustive()
+    }
+}
+
+impl AppState {
+    /// A connection for one answer.
+    pub(super) async fn connect(&self) -> Result<views::Pooled, Problem> {
+        Ok(views::connect(&self.ctx.pool).await?)
+    }
+}
+
+/// How handlers hold it.
+pub(super) type Shared = Arc<AppState>;

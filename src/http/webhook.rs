@@ -1,0 +1,91 @@
+//! Stripe's door: raw bytes in, one word out. What a delivery means is the intake's business.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::response::IntoResponse;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+
+use super::error::Problem;
+use super::extract::{MAX_BODY, announced_length};
+use super::state::Shared;
+use crate::flows::receive::{Receipt, ReceiveError, Room};
+
+/// `POST /webhooks/stripe`: any content type.
+pub(super) async fn receive(State(state): State<Shared>, request: Request) -> axum::response::Response {
+    let started = state.ctx.clock.now();
+    let (outcome, answer) = take_in(&state, request).await;
+    let took = (state.ctx.clock.now() - started).as_seconds_f64().max(0.0);
+    metrics::counter!("sluicegate_intake_events_total", "outcome" => outcome).increment(1);
+    metrics::histogram!("sluicegate_intake_seconds").record(took);
+    answer.into_response()
+}
+
+async fn take_in(state: &Shared, request: Request) -> (&'static str, Result<Json<Value>, Problem>) {
+    let signature = match signature(request.headers()) {
+        Ok(signature) => signature,
+        Err(error) => return ("signature_invalid", Err(error.into())),
+    };
+    let mut room = state.intake.room();
+    let body = match read(request, &mut room).await {
+        Ok(body) => body,
+        Err(Unread::Full(error)) => return (outcome_of(&error), Err(error.into())),
+        Err(Unread::Body(problem)) => return ("unreadable", Err(problem)),
+    };
+    match state.intake.receive(room, body, signature.as_deref(), state.ctx.clock.now()).await {
+        Ok(Receipt { duplicate }) => {
+            if !duplicate {
+                state.wake.notify_one();
+            }
+            let outcome = if duplicate { "duplicate" } else { "stored" };
+            (outcome, Ok(Json(json!({"received": true, "duplicate": duplicate}))))
+        }
+        Err(error) => (outcome_of(&error), Err(error.into())),
+    }
+}
+
+/// Why a body was not read.
+enum Unread {
+    Full(ReceiveError),
+    Body(Problem),
+}
+
+/// Reads the body into the room it makes for it, piece by piece: whoever reaches the door may not fill the
+/// memory, nor keep others out by announcing much and sending little.
+async fn read(request: Request, room: &mut Room) -> Result<Bytes, Unread> {
+    let too_large = || Unread::Body(Problem::body_too_large(MAX_BODY));
+    if announced_length(request.headers()).is_some_and(|length| length > MAX_BODY) {
+        return Err(too_large());
+    }
+    let mut body = BytesMut::new();
+    let mut pieces = request.into_body().into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|_| Unread::Body(Problem::body_incomplete()))?;
+        if body.len() + piece.len() > MAX_BODY {
+            return Err(too_large());
+        }
+        room.grow(piece.len()).map_err(Unread::Full)?;
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
+}
+
+fn outcome_of(error: &ReceiveError) -> &'static str {
+    match error {
+        ReceiveError::Signature(_) => "signature_invalid",
+        ReceiveError::Malformed(_) => "event_malformed",
+        ReceiveError::Full => "full",
+        ReceiveError::Unavailable => "unavailable",
+    }
+}
+
+/// The header, if there is one. Two of them, or one that is not text, are no signature.
+fn signature(headers: &HeaderMap) -> Result<Option<String>, ReceiveError> {
+    let mut values = headers.get_all("stripe-signature").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().ok().filter(|_| values.next().is_none());
+    let why = "The Stripe-Signature header must stand once, in plain ASCII.";
+    text.map(|text| Some(text.to_owned())).ok_or_else(|| ReceiveError::Signature(why.to_owned()))
+}
