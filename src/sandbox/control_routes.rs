@@ -1,26 +1,6 @@
 //! The controls over HTTP: JSON in, JSON out, no authentication (the sandbox serves this machine alone).
 //!
-//! | route | body | does |
-//! |---|---|---|
-//! | `GET /_sandbox/books`, `/calls`, `/events`, `/attempts`, `/faults`, `/events/held` | | what [`Control`]'s methods of these names return |
-//! | `POST /_sandbox/accounts` | [`AccountSpec`] | adds an account → the account |
-//! | `POST /_sandbox/accounts/{id}` | [`AccountChange`] | a step of onboarding → the account |
-//! | `POST /_sandbox/accounts/{id}/onboard` | | finishes onboarding → the account |
-//! | `POST /_sandbox/accounts/{id}/deauthorize` | | revokes access |
-//! | `POST /_sandbox/accounts/{id}/deny` | `{"denied":bool}` | 403 from now on, or no longer |
-//! | `POST /_sandbox/clock/advance` | `{"seconds":n}` | moves the sandbox's time → `{"now":n}` |
-//! | `POST /_sandbox/topups` | `{"currency","amount"}` | a top-up from the Dashboard → `{"id"}` |
-//! | `POST /_sandbox/topups/{id}/settle`, `/available`, `/reverse` | | now |
-//! | `POST /_sandbox/topups/{id}/fail` | `{"code"}` | fails it |
-//! | `POST /_sandbox/balance` | `{"currency","amount"}` | straight into what is available |
-//! | `POST /_sandbox/faults` | [`Fault`] | e.g. `{"kind":"drop_after_commit","times":2,"method":"POST","path":"/v1/transfers"}` |
-//! | `POST /_sandbox/faults/clear`, `/keys/forget`, `/calls/clear` | | forgets them |
-//! | `POST /_sandbox/endpoints` | `{"url","secret","connect":bool}` | adds a webhook endpoint → `{"id"}` |
-//! | `POST /_sandbox/events/hold` | `{"hold":bool}` | holds deliveries back |
-//! | `POST /_sandbox/events/release` | `{"ids":[…]}` | lets them go in that order; none named: all → `{"released"}` |
-//! | `POST /_sandbox/events/lose` | `{"count":n}` | the next events reach no endpoint |
-//! | `POST /_sandbox/events/{id}/deliver` | | one attempt now → `{"statuses":[…]}` |
-//! | `GET /_sandbox/onboarding/{token}`, `POST …/finish`, `/leave` | | the page behind an account link |
+//! `docs/SANDBOX.md` lists the routes; each is one of [`Control`]'s methods.
 
 use std::sync::Arc;
 use std::time::Duration;

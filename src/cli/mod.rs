@@ -1,0 +1,157 @@
+//! The commands: the only place that reads the configuration and wires the parts.
+
+pub mod database;
+mod demo;
+mod sandbox;
+mod serve;
+pub mod service;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Flags, Settings};
+use crate::store::db;
+use crate::telemetry;
+
+/// Pays connected accounts on Stripe from top-ups: verified webhooks in, each transfer out exactly once.
+#[derive(Parser, Debug)]
+#[command(name = "sluicegate", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Take in webhooks, work off what is due and answer internal services, in one process
+    #[command(
+        after_help = "Example:\n  STRIPE_SECRET_KEY=sk_test_… STRIPE_WEBHOOK_SECRETS=whsec_… \\\n    DATABASE_URL=postgres://… sluicegate serve --listen 127.0.0.1:8080"
+    )]
+    Serve(Box<Flags>),
+    /// Run the whole service on this machine with a stand-in for Stripe, and tell a story
+    #[command(after_help = "Example:\n  sluicegate demo --until-done")]
+    Demo {
+        #[command(flatten)]
+        args: demo::Args,
+        #[command(flatten)]
+        flags: Box<Flags>,
+    },
+    /// Run the stand-in for Stripe alone
+    #[command(
+        after_help = "Example:\n  sluicegate sandbox --listen 127.0.0.1:12111 \\\n    --webhook http://127.0.0.1:8080/webhooks/stripe=whsec_…"
+    )]
+    Sandbox(sandbox::Args),
+    /// Apply the migrations and exit
+    #[command(after_help = "Example:\n  sluicegate migrate --database-url postgres://…")]
+    Migrate(Box<Flags>),
+}
+
+/// Why a command did not succeed: the user's words, or the world.
+enum Failed {
+    /// Exit code 2: the command or its configuration is wrong.
+    Usage,
+    /// Exit code 1.
+    World(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self::World(error.into())
+    }
+}
+
+/// Runs the command that the command line names.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    // Once a process, before any client is made.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("the runtime could not be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(dispatch(cli.command)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(Failed::Usage) => ExitCode::from(2),
+        Err(Failed::World(error)) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(command: Command) -> Result<bool, Failed> {
+    match command {
+        Command::Serve(flags) => {
+            let settings = settings(&flags)?;
+            telemetry::init(settings.log_format, settings.log_filter.as_deref());
+            serve::run(settings).await
+        }
+        Command::Demo { args, flags } => {
+            let settings = settings(&flags)?;
+            // The story is for people; what the service logs beside it only where it is asked for.
+            telemetry::init(settings.log_format, Some(settings.log_filter.as_deref().unwrap_or("error")));
+            Ok(demo::run(&args, settings).await?)
+        }
+        Command::Sandbox(args) => {
+            telemetry::init(None, None);
+            Ok(sandbox::run(args).await?)
+        }
+        Command::Migrate(flags) => {
+            let settings = settings(&flags)?;
+            telemetry::init(settings.log_format, settings.log_filter.as_deref());
+            migrate(settings).await
+        }
+    }
+}
+
+/// Reads the configuration; says every problem on stderr.
+fn settings(flags: &Flags) -> Result<Settings, Failed> {
+    match config::load(flags, std::env::vars_os(), |path| std::fs::read_to_string(path)) {
+        Ok((settings, warnings)) => {
+            for warning in warnings {
+                eprintln!("warning: {warning}");
+            }
+            Ok(settings)
+        }
+        Err(problems) => {
+            for problem in problems {
+                eprintln!("error: {problem}");
+            }
+            Err(Failed::Usage)
+        }
+    }
+}
+
+async fn migrate(settings: Settings) -> Result<bool, Failed> {
+    let database =
+        database::provide(settings.database_url.as_ref(), settings.data_dir, settings.pg_bin_dir).await?;
+    let pool = service::connect(&database.url, 2).await?;
+    db::migrate(&pool).await.context("the migrations could not be applied")?;
+    println!("{} migrations are applied", db::MIGRATIONS.iter().count());
+    pool.close().await;
+    database.stop().await;
+    Ok(true)
+}
+
+/// Waits for Ctrl-C or the signal of a service manager.
+async fn told_to_stop() {
+    let interrupted = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = interrupted => {}
+                _ = terminated.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = interrupted.await;
+}

@@ -1,0 +1,110 @@
+//! `serve`: from settings to a running service, until told to stop.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+
+use super::{Failed, database, service, told_to_stop};
+use crate::clock::Clock;
+use crate::config::{Mode, ReleaseOrder, Role, Settings};
+use crate::stripe::client::ClientConfig;
+use crate::stripe::signature::SigningSecret;
+use crate::worker::driver;
+
+/// The longest a call to Stripe may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections to Postgres of one process.
+const CONNECTIONS: u32 = 24;
+
+/// Runs the service until it is told to stop.
+pub async fn run(settings: Settings) -> Result<bool, Failed> {
+    let not_obeyed = not_obeyed(&settings);
+    for setting in &not_obeyed {
+        eprintln!("error: {setting} is set, but this version does not obey it yet: unset it");
+    }
+    if !not_obeyed.is_empty() {
+        return Err(Failed::Usage);
+    }
+    let (data_dir, bin_dir) = (settings.data_dir.clone(), settings.pg_bin_dir.clone());
+    let plan = plan(&settings, String::new())?;
+    let database = database::provide(settings.database_url.as_ref(), data_dir, bin_dir).await?;
+    let plan = service::Plan { database_url: database.url.clone(), ..plan };
+    let service = service::start(plan, Clock::system()).await?;
+    println!("listening on {}", service.url());
+    tracing::info!(address = %service.address, "listening on {}", service.url());
+    if let Some(address) = service.ops_address {
+        println!("operations on http://{address}");
+    }
+    if settings.admin_key.is_none() {
+        tracing::warn!("SLUICEGATE_ADMIN_KEY is not set: only keys that were made before can call the API");
+    }
+    told_to_stop().await;
+    tracing::info!("stopping: finishing what is under way");
+    service.stop().await;
+    database.stop().await;
+    Ok(true)
+}
+
+/// Controls over money that would silently not be obeyed. A stop at the start is better than a payment that
+/// somebody thought was held back.
+fn not_obeyed(settings: &Settings) -> Vec<&'static str> {
+    let set = [
+        ("SLUICEGATE_APPROVAL_ABOVE", !settings.approval_above.is_empty()),
+        ("SLUICEGATE_DAILY_CAP", !settings.daily_cap.is_empty()),
+        ("SLUICEGATE_DAILY_CAP_PER_DESTINATION", !settings.daily_cap_per_destination.is_empty()),
+        ("SLUICEGATE_CORRIDORS", settings.corridors.is_some()),
+        ("SLUICEGATE_RELEASE_ORDER=best_fit", settings.release_order == ReleaseOrder::BestFit),
+    ];
+    set.into_iter().filter_map(|(name, set)| set.then_some(name)).collect()
+}
+
+fn plan(settings: &Settings, database_url: String) -> Result<service::Plan, Failed> {
+    let needed = |problem| {
+        eprintln!("error: {problem}");
+        Failed::Usage
+    };
+    let key = settings.required_stripe_key().map_err(needed)?;
+    let intake = settings.runs(Role::Intake);
+    let given =
+        if intake { settings.required_webhook_secrets().map_err(needed)? } else { &settings.webhook_secrets };
+    let webhook_secrets = given
+        .iter()
+        .map(|given| {
+            let secret = given.secret.expose_secret();
+            SigningSecret::parse(
+                &given.label.as_ref().map_or(secret.to_owned(), |label| format!("{label}={secret}")),
+            )
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let short = |length: time::Duration| Duration::try_from(length).unwrap_or_default();
+    Ok(service::Plan {
+        database_url,
+        connections: CONNECTIONS,
+        listen: settings.listen,
+        ops_listen: settings.ops_listen,
+        admin_key: settings.admin_key.clone(),
+        stripe: ClientConfig {
+            base: settings.stripe_api_base.clone(),
+            secret_key: key.secret().clone(),
+            rate_per_s: settings.stripe_calls_per_second().map_or(0, std::num::NonZeroU32::get),
+            timeout: CALL_TIMEOUT,
+            connect_timeout: CONNECT_TIMEOUT,
+        },
+        livemode: key.mode() == Mode::Live,
+        webhook_secrets,
+        tolerance: short(settings.signature_tolerance),
+        policy: settings.readiness.clone(),
+        rule: settings.settlement,
+        max_age: short(settings.readiness_max_age),
+        grace: short(settings.unknown_outcome_grace),
+        source_type: settings.source_type.map(|source| source.as_str().to_owned()),
+        funds_since: settings.funds_since,
+        roles: service::Roles {
+            intake,
+            worker: settings.runs(Role::Worker),
+            api: settings.runs(Role::Api) || settings.runs(Role::Console),
+        },
+        worker: driver::Settings::default(),
+    })
+}

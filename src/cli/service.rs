@@ -1,0 +1,236 @@
+//! Puts the parts together: the only place where intake, worker and API meet.
+//!
+//! Used by `serve`, by `demo` and by the tests, which all run the same program.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use secrecy::SecretString;
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::domain::account::Policy;
+use crate::domain::topup::Rule;
+use crate::flows::receive::Intake;
+use crate::flows::{Context, upkeep};
+use crate::http::{self, AdminKey, AppState};
+use crate::store::db;
+use crate::stripe::client::{Client, ClientConfig};
+use crate::stripe::signature::SigningSecret;
+use crate::telemetry;
+use crate::worker::wake::Wake;
+use crate::worker::{self, driver};
+
+/// Which parts run in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles {
+    /// Takes in webhooks.
+    pub intake: bool,
+    /// Works off what is due.
+    pub worker: bool,
+    /// Answers internal services.
+    pub api: bool,
+}
+
+impl Roles {
+    /// Every part.
+    pub const ALL: Roles = Roles { intake: true, worker: true, api: true };
+}
+
+/// Everything the service is made from.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where Postgres is.
+    pub database_url: String,
+    /// Connections to it at most.
+    pub connections: u32,
+    /// Where to listen; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Where to listen for everything but webhooks and probes, if apart.
+    pub ops_listen: Option<SocketAddr>,
+    /// The bootstrap key.
+    pub admin_key: Option<SecretString>,
+    /// How Stripe is called; its timeout is the longest call.
+    pub stripe: ClientConfig,
+    /// The key's mode: true for live.
+    pub livemode: bool,
+    /// The secrets of the webhook endpoints.
+    pub webhook_secrets: Vec<SigningSecret>,
+    /// How old, or how far ahead, a signature may be.
+    pub tolerance: Duration,
+    /// Which conditions make an account ready.
+    pub policy: Policy,
+    /// When money counts as settled.
+    pub rule: Rule,
+    /// An account last confirmed longer ago is fetched before it is paid.
+    pub max_age: Duration,
+    /// How long after the last call a look-up counts as proof.
+    pub grace: Duration,
+    /// `source_type` sent with transfers.
+    pub source_type: Option<String>,
+    /// Arrivals before this are not money to release.
+    pub funds_since: Option<OffsetDateTime>,
+    /// Which parts run.
+    pub roles: Roles,
+    /// How the worker runs.
+    pub worker: driver::Settings,
+}
+
+/// A service that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// The bound address.
+    pub address: SocketAddr,
+    /// The bound address of the operations' side, if apart.
+    pub ops_address: Option<SocketAddr>,
+    stop: CancellationToken,
+    parts: TaskTracker,
+    pool: PgPool,
+}
+
+/// How long the database may be away at the start.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Starts the service and returns once it listens.
+pub async fn start(plan: Plan, clock: Clock) -> anyhow::Result<Running> {
+    anyhow::ensure!(
+        plan.worker.outlasts(plan.stripe.timeout),
+        "a lease of {} must outlast the longest call to Stripe by 20 s: shorten the call or lengthen the lease",
+        plan.worker.lease
+    );
+    let pool = connect(&plan.database_url, plan.connections).await?;
+    db::migrate(&pool).await.context("the migrations could not be applied")?;
+    let ctx = context(&plan, pool.clone(), clock)?;
+    upkeep::begin(&ctx, plan.funds_since).await.context("the first rows could not be written")?;
+
+    let (stop, parts, wake) = (CancellationToken::new(), TaskTracker::new(), Wake::default());
+    let ourselves = Arc::new(RwLock::new(upkeep::ourselves(&ctx).await?));
+    let listener = bind(plan.listen).await?;
+    let ops_listener = match plan.ops_listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let running = Running {
+        address: listener.local_addr()?,
+        ops_address: ops_listener.as_ref().map(TcpListener::local_addr).transpose()?,
+        stop: stop.clone(),
+        parts: parts.clone(),
+        pool: pool.clone(),
+    };
+    parts.spawn(wake.clone().run(pool.clone(), stop.clone()));
+    let (presence, holder) = (worker::upkeep::appear(&pool, plan.worker.holder).await?, plan.worker.holder);
+    let keep = worker::upkeep::run(
+        ctx.clone(),
+        Arc::clone(&ourselves),
+        presence,
+        holder,
+        wake.clone(),
+        stop.clone(),
+    );
+    parts.spawn(keep);
+    if plan.roles.worker {
+        parts.spawn(driver::run(ctx.clone(), plan.worker.clone(), wake.clone(), stop.clone()));
+    }
+    let tolerance_s = i64::try_from(plan.tolerance.as_secs()).unwrap_or(i64::MAX);
+    // Taken now: what is counted before there is a recorder is lost.
+    let metrics = telemetry::metrics();
+    let intake = Intake::open(pool, plan.webhook_secrets, tolerance_s, ourselves, wake.bell());
+    let state = AppState {
+        ctx,
+        intake,
+        admin_key: plan.admin_key.as_ref().map(AdminKey::of),
+        metrics: Arc::new(move || metrics.render()),
+        wake: wake.bell(),
+    };
+    for (listener, router) in doors(listener, ops_listener, plan.roles, state) {
+        let ended = stop.clone().cancelled_owned();
+        parts.spawn(async move {
+            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(ended).await {
+                tracing::error!(%error, "the HTTP server ended");
+            }
+        });
+    }
+    parts.close();
+    Ok(running)
+}
+
+/// Which routes are served where.
+fn doors(
+    listener: TcpListener,
+    ops_listener: Option<TcpListener>,
+    roles: Roles,
+    state: AppState,
+) -> Vec<(TcpListener, axum::Router)> {
+    match ops_listener {
+        Some(ops) => {
+            vec![(listener, http::public(state.clone())), (ops, http::operations(state))]
+        }
+        None => {
+            let router = match (roles.intake, roles.api) {
+                (true, true) => http::whole(state),
+                (true, false) => http::intake_only(state),
+                (false, _) => http::operations(state),
+            };
+            vec![(listener, router)]
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("can't listen on {address}: choose a free address"))
+}
+
+/// Connects, waiting a while for a database that is still starting.
+pub async fn connect(url: &str, connections: u32) -> anyhow::Result<PgPool> {
+    let since = std::time::Instant::now();
+    loop {
+        match db::connect(url, connections).await {
+            Ok(pool) => return Ok(pool),
+            Err(db::StoreError::Unavailable(error)) if since.elapsed() < DATABASE_PATIENCE => {
+                tracing::warn!(%error, "the database does not answer; trying again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Err(error) => return Err(error).context("DATABASE_URL: can't connect to Postgres"),
+        }
+    }
+}
+
+fn context(plan: &Plan, pool: PgPool, clock: Clock) -> anyhow::Result<Context> {
+    // A hundred years is for ever, and stays within what dates can be added to.
+    let for_ever = time::Duration::days(36_500);
+    let long = |length: Duration| time::Duration::try_from(length).map_or(for_ever, |l| l.min(for_ever));
+    Ok(Context {
+        pool,
+        stripe: Arc::new(Client::new(plan.stripe.clone())?),
+        clock,
+        livemode: plan.livemode,
+        policy: plan.policy.clone(),
+        rule: plan.rule,
+        max_age: long(plan.max_age),
+        grace: long(plan.grace),
+        source_type: plan.source_type.clone(),
+        longest_call: plan.stripe.timeout,
+    })
+}
+
+impl Running {
+    /// Where it listens, as a URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Takes no more, finishes what is under way, and ends.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.parts.wait().await;
+        self.pool.close().await;
+    }
+}
