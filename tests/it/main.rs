@@ -6,5 +6,15 @@
     reason = "a test that cannot go on has failed; clippy.toml knows only functions marked #[test]"
 )]
 
+mod crash;
 mod embedded;
+mod events;
+mod faults;
+mod input;
+mod keys;
+mod readiness;
 mod support;
+mod tasks;
+mod topups;
+mod transfers;
+mod webhook;

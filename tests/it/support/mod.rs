@@ -1,3 +1,6 @@
 //! What the stories need and do not tell.
 
+pub mod events;
 pub mod postgres;
+pub mod reply;
+pub mod world;
