@@ -17,12 +17,15 @@ create table funds (
     stopped_at       timestamptz,
     stop_checks      integer     not null default 0,
     stripe_available bigint,
+    drift            bigint,
     checked_at       timestamptz,
     primary key (livemode, currency),
-    check ((stripe_available is null) = (checked_at is null))
+    check ((stripe_available is null) = (checked_at is null)),
+    check ((drift is null) = (checked_at is null))
 );
 comment on table funds is 'One row a currency and mode: the lock every booking takes first, and what Stripe last said its balance is';
 comment on column funds.stopped_at is 'Stripe refused a transfer for lack of funds then; no release until its balance covers the first in line';
+comment on column funds.drift is 'Stripe''s balance at checked_at, less what the books expected there then: settled and not gone out';
 comment on column funds.stop_checks is 'How often the balance was asked since';
 
 create table transfers (

@@ -194,6 +194,12 @@ mod tests {
     }
 
     #[test]
+    fn drift_is_what_stripe_holds_beyond_what_has_not_gone_out() {
+        assert_eq!(drift_minor(480, 200, 300), -20);
+        assert_eq!(drift_minor(5_000, 5_000, 0), 0);
+    }
+
+    #[test]
     fn the_balance_is_asked_for_ever_more_slowly() {
         assert_eq!(
             [0, 1, 4, 5, i32::MAX].map(|n| next_balance_check(n).whole_seconds()),

@@ -2,6 +2,9 @@
 //!
 //! `balance.available` names no top-up, so it is only a wake-up: every top-up on its way is looked at.
 
+use std::collections::BTreeMap;
+
+use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
 use super::{Context, FlowError, observation_id};
@@ -9,8 +12,9 @@ use crate::domain::event::BALANCE_SUBJECT;
 use crate::domain::funds;
 use crate::domain::money::Currency;
 use crate::domain::task::Kind;
+use crate::store::db::StoreError;
 use crate::store::outbox::{self, Observation};
-use crate::store::{controls, line, tasks, topups};
+use crate::store::{controls, ledger, line, tasks, topups};
 use crate::stripe::client::Lane;
 use crate::stripe::wire;
 
@@ -54,10 +58,7 @@ pub async fn read(ctx: &Context) -> Result<Option<OffsetDateTime>, FlowError> {
     };
     outbox::insert_observation(&mut tx, &seen).await?;
     let mut next = now + LONGEST_PAUSE;
-    for entry in &answer.object.available {
-        let Ok(currency) = Currency::parse(&entry.currency) else { continue };
-        controls::record_balance(&mut tx, ctx.livemode, currency, entry.amount, began_at).await?;
-    }
+    compare(&mut tx, ctx, &answer.object, began_at).await?;
     for currency in controls::list_currencies(&mut tx, ctx.livemode).await? {
         let stop = controls::lock_funds(&mut tx, ctx.livemode, currency).await?;
         if stop.stopped_at.is_none() {
@@ -80,6 +81,25 @@ pub async fn read(ctx: &Context) -> Result<Option<OffsetDateTime>, FlowError> {
     }
     tx.commit().await?;
     Ok(Some(next))
+}
+
+/// Keeps each currency's balance beside what the books expect there at this moment.
+async fn compare(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    balance: &wire::Balance,
+    began_at: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let named = |entry: &wire::BalanceEntry| Currency::parse(&entry.currency).ok().map(|c| (c, entry.amount));
+    // In the order in which everybody takes several currencies.
+    let by_currency: BTreeMap<Currency, i64> = balance.available.iter().filter_map(named).collect();
+    for (currency, amount_minor) in by_currency {
+        controls::lock_funds(tx, ctx.livemode, currency).await?;
+        let books = ledger::balances_of(tx, ctx.livemode, currency).await?;
+        let drift_minor = funds::drift_minor(amount_minor, books.available, books.reserved);
+        controls::record_balance(tx, ctx.livemode, currency, amount_minor, drift_minor, began_at).await?;
+    }
+    Ok(())
 }
 
 /// What transfers can draw on: of the configured source type, else all.

@@ -95,7 +95,7 @@ fn samples_of(gauges: &Gauges) -> Vec<Sample> {
             ("available", Some(funds.available())),
             ("pending", Some(funds.pending)),
             ("stripe_available", funds.stripe_available),
-            ("drift", funds.drift()),
+            ("drift", funds.drift),
         ];
         for (word, amount) in states {
             let Some(amount) = amount else { continue };

@@ -173,24 +173,24 @@ pub async fn set_stop(
     Ok(())
 }
 
-/// Keeps what Stripe said its balance is.
+/// Keeps what Stripe said its balance is, and how far that is from the books. The caller holds the currency.
 pub async fn record_balance(
     conn: &mut PgConnection,
     livemode: bool,
     currency: Currency,
     available_minor: i64,
+    drift_minor: i64,
     checked_at: OffsetDateTime,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- record_balance
-        insert into funds (livemode, currency, stripe_available, checked_at) values ($1, $2, $3, $4)
-        on conflict (livemode, currency) do update
-            set stripe_available = excluded.stripe_available, checked_at = excluded.checked_at
-            where funds.checked_at is null or funds.checked_at <= excluded.checked_at";
+        update funds set stripe_available = $3, checked_at = $4, drift = $5
+        where livemode = $1 and currency = $2 and (checked_at is null or checked_at <= $4)";
     sqlx::query(SQL)
         .bind(livemode)
         .bind(currency.as_str())
         .bind(available_minor)
         .bind(checked_at)
+        .bind(drift_minor)
         .execute(conn)
         .await?;
     Ok(())

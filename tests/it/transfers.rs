@@ -24,6 +24,10 @@ async fn a_transfer_waits_for_its_account_then_for_money_and_then_goes_out_once(
     for (name, minor) in [("settled", 1_500), ("reserved", 0), ("released", 1_000), ("available", 500)] {
         assert_eq!(funds[name], json!(minor), "{name} in {funds}");
     }
+    // Half a minute after money moved Stripe's balance is read again, and the two books are compared.
+    world.clock.advance(Duration::seconds(31));
+    world.api.until("/v1/funds", |funds| funds["data"][0]["stripe_available"] == json!(500)).await;
+    assert_eq!(world.funds("usd").await["drift"], json!(0));
     world.assert_books_hold().await;
 }
 

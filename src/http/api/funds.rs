@@ -39,7 +39,7 @@ fn shown(money: &Currency, arrivals: &[Arrival]) -> Value {
         "pending": money.pending,
         "arrivals": arrivals,
         "stripe_available": money.stripe_available,
-        "drift": money.drift(),
+        "drift": money.drift,
         "checked_at": maybe(money.checked_at),
     })
 }
