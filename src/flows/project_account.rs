@@ -20,6 +20,9 @@ use crate::stripe::client::Lane;
 use crate::stripe::error::StripeError;
 use crate::stripe::wire::{self, Object};
 
+/// An account that Stripe does not show, but a transfer waits for, is asked for this often.
+const UNSEEN_LOOK: Duration = Duration::minutes(5);
+
 /// What one event says about an account.
 enum News {
     /// All its flags.
@@ -44,10 +47,11 @@ pub async fn apply(ctx: &Context, id: &AccountId, events: &[StoredEvent]) -> Res
         fold(&mut account, event, news, ctx);
     }
     if let Some(account) = account {
-        record(&mut tx, ctx, id, before.as_ref(), &account, now).await?;
+        // The account's own bell before its transfers': a refusal takes them in this order.
         if let Some(at) = fetch_due(&account, now) {
             tasks::ring(&mut tx, Kind::Account, ctx.livemode, &[id.as_str()], at).await?;
         }
+        record(&mut tx, ctx, id, before.as_ref(), &account, now).await?;
     }
     tx.commit().await?;
     Ok(())
@@ -181,6 +185,15 @@ fn doubt(account: &mut Account, heard: Flags, event: &StoredEvent, ctx: &Context
     }
 }
 
+/// The same for somebody who waits for the answer; what is left to ask is left to the worker.
+pub async fn refresh(ctx: &Context, id: &AccountId) -> Result<(), FlowError> {
+    if let Some(at) = confirm(ctx, id).await? {
+        let mut conn = ctx.pool.acquire().await?;
+        tasks::ring(&mut conn, Kind::Account, ctx.livemode, &[id.as_str()], at).await?;
+    }
+    Ok(())
+}
+
 /// Asks Stripe about an account and folds the answer in. Returns when to ask again, if a doubt is left.
 pub async fn confirm(ctx: &Context, id: &AccountId) -> Result<Option<OffsetDateTime>, FlowError> {
     let mut conn = ctx.pool.acquire().await?;
@@ -216,7 +229,14 @@ pub async fn confirm(ctx: &Context, id: &AccountId) -> Result<Option<OffsetDateT
     outbox::insert_observation(&mut tx, &seen).await?;
     let account = fold_fetch(before.clone(), flags, Fetched { at: began_at, after_seq }, ctx);
     record(&mut tx, ctx, id, before.as_ref(), &account, now).await?;
+    let unseen = account.known.deauthorized() && account.known.deauthorized_at == Some(began_at);
+    let waited_for =
+        unseen && !list_open_ids(&mut tx, ctx.livemode, Of::Destination(id.as_str())).await?.is_empty();
     tx.commit().await?;
+    if waited_for {
+        // Refused with 403 or 404, perhaps only for now: as long as money waits for it, it is asked for again.
+        return Ok(Some(now + UNSEEN_LOOK));
+    }
     // The pause keeps a stream of events dated in the same moment from turning into a stream of calls.
     Ok(fetch_due(&account, now + Duration::milliseconds(200)))
 }

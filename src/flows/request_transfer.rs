@@ -192,6 +192,10 @@ pub async fn set_hold(ctx: &Context, actor: &Actor, id: &str, hold: bool) -> Res
         let cause = format!("{} by {}", if hold { "held" } else { "resumed" }, actor.id);
         let change = Change { waiting_on: &reasons, ..Change::of(&transfer) };
         transfers::record_change(&mut tx, &transfer, &change, &cause, now).await?;
+        if transfer.fundable {
+            // It leaves the line: what it stood in the way of can go on.
+            tasks::ring(&mut tx, Kind::Funds, ctx.livemode, &[transfer.currency.as_str()], now).await?;
+        }
         tasks::ring(&mut tx, Kind::Transfer, ctx.livemode, &[id], now).await?;
     }
     let changed = transfers::find(&mut tx, id).await?.ok_or(OrderError::NotFound)?;

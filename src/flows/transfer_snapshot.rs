@@ -4,7 +4,7 @@
 //! before each send are one and the same question.
 
 use sqlx::PgConnection;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use super::Context;
 use crate::domain::reason::Reason;
@@ -14,6 +14,9 @@ use crate::store::accounts::{self, Account, Lock};
 use crate::store::db::StoreError;
 use crate::store::transfers::Transfer;
 use crate::store::{controls, tasks, topups};
+
+/// An account that is taken to have left, but a transfer waits for, is asked for this often.
+const DEAUTHORIZED_LOOK: Duration = Duration::minutes(5);
 
 /// What was read.
 #[derive(Debug)]
@@ -36,8 +39,8 @@ impl Snapshot {
         let account = accounts::find_locked(conn, ctx.livemode, destination, Lock::Share).await?;
         let (mut topup, mut topup_unheard_of) = (None, false);
         if let Some(id) = &transfer.topup {
-            let found = topups::find(conn, ctx.livemode, id.as_str()).await?;
-            topup_unheard_of = found.is_none();
+            let found = topups::find_for_share(conn, ctx.livemode, id.as_str()).await?;
+            topup_unheard_of = found.as_ref().is_none_or(|found| !found.known || found.standing.doubted);
             topup = match found {
                 // Its money is in another currency: no transfer of this one can ever be paid from it.
                 Some(found) if found.known && found.currency != Some(transfer.currency) => {
@@ -92,6 +95,11 @@ impl Snapshot {
     ) -> Result<(), StoreError> {
         if self.account.is_none() || self.is_stale(ctx, now) {
             tasks::ring(conn, Kind::Account, ctx.livemode, &[transfer.destination.as_str()], now).await?;
+        }
+        if self.account.as_ref().is_some_and(|account| account.known.deauthorized()) {
+            // It may come back without a word; a fetch that succeeds shows it.
+            let later = now + DEAUTHORIZED_LOOK;
+            tasks::ring(conn, Kind::Account, ctx.livemode, &[transfer.destination.as_str()], later).await?;
         }
         if let (Some(id), true) = (&transfer.topup, self.topup_unheard_of) {
             tasks::ring(conn, Kind::Topup, ctx.livemode, &[id.as_str()], now).await?;

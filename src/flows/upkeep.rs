@@ -32,11 +32,12 @@ pub async fn begin(ctx: &Context, funds_since: Option<OffsetDateTime>) -> Result
     let mut tx = ctx.pool.begin().await?;
     controls::ensure_installation(&mut tx, now, now - DEFAULT_FUNDS_SINCE, funds_since).await?;
     controls::ensure_release_controls(&mut tx, ctx.livemode, now).await?;
-    tasks::ring_open_transfers(&mut tx, ctx.livemode, now).await?;
+    // Transfers last: everybody who rings several kinds does it in this order.
     for currency in controls::list_currencies(&mut tx, ctx.livemode).await? {
         tasks::ring(&mut tx, Kind::Funds, ctx.livemode, &[currency.as_str()], now).await?;
     }
     tasks::ring(&mut tx, Kind::Balance, ctx.livemode, &[BALANCE_SUBJECT], now).await?;
+    tasks::ring_open_transfers(&mut tx, ctx.livemode, now).await?;
     tx.commit().await?;
     Ok(())
 }

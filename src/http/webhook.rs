@@ -1,5 +1,7 @@
 //! Stripe's door: raw bytes in, one word out. What a delivery means is the intake's business.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
@@ -12,6 +14,9 @@ use super::error::Problem;
 use super::extract::{MAX_BODY, announced_length};
 use super::state::Shared;
 use crate::flows::receive::{Receipt, ReceiveError, Room};
+
+/// Stripe sends a delivery at once; whoever takes longer holds room that others need.
+const READ_WITHIN: Duration = Duration::from_secs(5);
 
 /// `POST /webhooks/stripe`: any content type.
 pub(super) async fn receive(State(state): State<Shared>, request: Request) -> axum::response::Response {
@@ -28,8 +33,14 @@ async fn take_in(state: &Shared, request: Request) -> (&'static str, Result<Json
         Ok(signature) => signature,
         Err(error) => return ("signature_invalid", Err(error.into())),
     };
+    if signature.is_none() {
+        // Nothing is read for whoever does not even claim to be Stripe.
+        let error = ReceiveError::Signature("The Stripe-Signature header is missing.".to_owned());
+        return ("signature_invalid", Err(error.into()));
+    }
     let mut room = state.intake.room();
-    let body = match read(request, &mut room).await {
+    let reading = tokio::time::timeout(READ_WITHIN, read(request, &mut room)).await;
+    let body = match reading.unwrap_or_else(|_| Err(Unread::Body(Problem::body_incomplete()))) {
         Ok(body) => body,
         Err(Unread::Full(error)) => return (outcome_of(&error), Err(error.into())),
         Err(Unread::Body(problem)) => return ("unreadable", Err(problem)),

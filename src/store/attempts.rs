@@ -110,6 +110,7 @@ pub async fn end_send(
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- end_send
         update attempts set in_flight = false, last_ended_at = $3, answered = answered or $4,
+            empty_look_ups = 0, last_look_up_at = null,
             look_up_due = look_up_due or $5, not_before = $6, outcome = coalesce($7, outcome)
         where transfer = $1 and n = $2 and sends = $8";
     sqlx::query(SQL)

@@ -182,6 +182,19 @@ pub async fn find(conn: &mut PgConnection, livemode: bool, topup: &str) -> Resul
     Ok(row.map(Row::read))
 }
 
+/// Reads a top-up; its row stays as it is until the transaction ends, so that whoever changes it afterwards
+/// rings for what was decided on it.
+pub async fn find_for_share(
+    conn: &mut PgConnection,
+    livemode: bool,
+    topup: &str,
+) -> Result<Option<Topup>, StoreError> {
+    const SQL: &str = "-- find_topup_for_share
+        select * from topups where livemode = $1 and topup = $2 for share";
+    let row: Option<Row> = sqlx::query_as(SQL).bind(livemode).bind(topup).fetch_optional(conn).await?;
+    Ok(row.map(Row::read))
+}
+
 /// Writes a top-up's whole row.
 pub async fn put(
     conn: &mut PgConnection,

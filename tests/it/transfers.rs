@@ -348,3 +348,34 @@ async fn a_transfer_of_the_other_mode_is_never_touched() {
     .unwrap();
     assert_eq!(untouched, 1);
 }
+
+#[tokio::test]
+async fn holding_the_head_of_the_line_lets_the_next_one_go() {
+    let world = World::start().await;
+    let account = world.ready_account().await;
+    let head = world.transfer(&account, 900, json!({})).await;
+    world.settled_topup("usd", 500).await;
+    world.until_waiting_on(&head, &["funds_insufficient"]).await;
+    let next = world.transfer(&account, 400, json!({})).await;
+    world.until_waiting_on(&next, &["funds_insufficient"]).await;
+    let (status, _) = world.api.post(&format!("/v1/transfers/{head}/hold"), "h", &json!({})).await;
+    assert_eq!(status, 200);
+    world.until_status(&next, "released").await;
+    world.until_waiting_on(&head, &["on_hold"]).await;
+}
+
+#[tokio::test]
+async fn an_account_that_stripe_did_not_show_is_asked_for_again_as_long_as_money_waits_for_it() {
+    let world = World::start().await;
+    let account = world.stripe.create_ready_account();
+    world.until_ready(&account).await;
+    world.settled_topup("usd", 500).await;
+    world.stripe.deny(&account, true).unwrap();
+    world.api.get(&format!("/v1/accounts/{account}/readiness?refresh=true")).await;
+    let id = world.transfer(&account, 400, json!({})).await;
+    world.until_waiting_on(&id, &["account_deauthorized"]).await;
+    world.api.get(&format!("/v1/accounts/{account}/readiness?refresh=true")).await;
+    world.stripe.deny(&account, false).unwrap();
+    world.clock.advance(Duration::minutes(6));
+    world.until_status(&id, "released").await;
+}

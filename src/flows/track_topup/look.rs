@@ -105,8 +105,9 @@ async fn not_at_stripe(
     held: Option<&Topup>,
 ) -> Result<Option<OffsetDateTime>, FlowError> {
     let mut conn = ctx.pool.acquire().await?;
-    let expected =
-        held.is_some_and(|t| !t.settled && matches!(t.status, Status::Pending | Status::Succeeded));
+    let expected = held.is_some_and(|t| {
+        t.standing.doubted && t.known || !t.settled && matches!(t.status, Status::Pending | Status::Succeeded)
+    });
     let waited_for =
         expected || !list_open_ids(&mut conn, ctx.livemode, Of::Topup(id.as_str())).await?.is_empty();
     Ok(waited_for.then(|| ctx.clock.now() + UNKNOWN_LOOK))

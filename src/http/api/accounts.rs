@@ -28,7 +28,7 @@ pub(in crate::http) async fn readiness(
     let id = AccountId::parse(&id).map_err(|_| Problem::account_unknown())?;
     if refresh {
         tracing::info!(account = %id, by = actor.id, "asked to fetch an account");
-        project_account::confirm(&state.ctx, &id).await?;
+        project_account::refresh(&state.ctx, &id).await?;
         state.wake.notify_one();
     }
     let account = get(&state, &id).await?;
