@@ -6,7 +6,8 @@ use secrecy::ExposeSecret;
 
 use super::{Failed, database, service, told_to_stop};
 use crate::clock::Clock;
-use crate::config::{Mode, ReleaseOrder, Role, Settings};
+use crate::config::{Mode, Role, Settings};
+use crate::domain::limits::{Limits, ReleaseOrder};
 use crate::stripe::client::ClientConfig;
 use crate::stripe::signature::SigningSecret;
 use crate::worker::driver;
@@ -100,6 +101,14 @@ fn plan(settings: &Settings, database_url: String) -> Result<service::Plan, Fail
         grace: short(settings.unknown_outcome_grace),
         source_type: settings.source_type.map(|source| source.as_str().to_owned()),
         funds_since: settings.funds_since,
+        limits: Limits {
+            approval_above: settings.approval_above.clone(),
+            daily_cap: settings.daily_cap.clone(),
+            daily_cap_per_destination: settings.daily_cap_per_destination.clone(),
+        },
+        release_order: settings.release_order,
+        reconcile_every: settings.reconcile_every.map(short),
+        backfill_every: settings.backfill_every.map(short),
         roles: service::Roles {
             intake,
             worker: settings.runs(Role::Worker),

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::domain::account::Policy;
+use crate::domain::limits::{Limits, ReleaseOrder};
 use crate::domain::topup::Rule;
 use crate::flows::receive::Intake;
 use crate::flows::{Context, upkeep};
@@ -76,6 +77,14 @@ pub struct Plan {
     pub source_type: Option<String>,
     /// Arrivals before this are not money to release.
     pub funds_since: Option<OffsetDateTime>,
+    /// What needs an approval, and how much goes out in a day.
+    pub limits: Limits,
+    /// Which transfer is served first.
+    pub release_order: ReleaseOrder,
+    /// How often stale objects are compared with Stripe; `None`: never.
+    pub reconcile_every: Option<Duration>,
+    /// How often Stripe's event list is searched for what never arrived; `None`: never.
+    pub backfill_every: Option<Duration>,
     /// Which parts run.
     pub roles: Roles,
     /// How the worker runs.
@@ -217,6 +226,8 @@ fn context(plan: &Plan, pool: PgPool, clock: Clock) -> anyhow::Result<Context> {
         max_age: long(plan.max_age),
         grace: long(plan.grace),
         source_type: plan.source_type.clone(),
+        limits: plan.limits.clone(),
+        release_order: plan.release_order,
         longest_call: plan.stripe.timeout,
     })
 }

@@ -21,7 +21,7 @@ use time::Duration;
 
 pub use names::Flags;
 pub use secrets::{Mode, StripeKey, WebhookSecret};
-pub use settings::{LogFormat, ReleaseOrder, Role, Settings, SourceType};
+pub use settings::{LogFormat, Role, Settings, SourceType};
 pub use sources::{Problem, Source, Warning};
 
 use settings::{DATA_DIR, LISTEN, STRIPE_API_BASE};

@@ -13,22 +13,13 @@ use time::{Duration, OffsetDateTime};
 use super::secrets::{Mode, StripeKey, WebhookSecret};
 use super::sources::{Problem, Source};
 use crate::domain::account::Policy;
+use crate::domain::limits::ReleaseOrder;
 use crate::domain::money::Currency;
 use crate::domain::topup::Rule;
 
 pub(super) const DATA_DIR: &str = ".sluicegate";
 pub(super) const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 pub(super) const STRIPE_API_BASE: &str = "https://api.stripe.com";
-
-/// Which waiting transfer goes first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ReleaseOrder {
-    /// A ready transfer that can't be funded makes later ones of its currency wait.
-    #[default]
-    Fifo,
-    /// The same order, passing over what can't be funded.
-    BestFit,
-}
 
 /// One line of work that a process takes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,6 +9,7 @@ use secrecy::ExposeSecret;
 use super::names::VARIABLES;
 use super::*;
 use crate::domain::account::Policy;
+use crate::domain::limits::ReleaseOrder;
 use crate::domain::money::Currency;
 use crate::domain::topup::Rule;
 

@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime, UtcOffset};
 
-use super::{LogFormat, ReleaseOrder, Role, SourceType};
+use super::{LogFormat, Role, SourceType};
 use crate::domain::account::{Condition, Policy};
+use crate::domain::limits::ReleaseOrder;
 use crate::domain::money::Currency;
 use crate::domain::topup::Rule;
 

@@ -3,11 +3,13 @@
 //! Nothing here is async, reads a clock, draws a random number, or knows of a database, HTTP or Stripe's wire.
 
 pub mod account;
+pub mod audit;
 pub mod event;
 pub mod evidence;
 pub mod funds;
 pub mod ids;
 pub mod ledger;
+pub mod limits;
 pub mod money;
 pub mod reason;
 pub mod refusal;

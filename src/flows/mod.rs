@@ -11,6 +11,7 @@ use sqlx::PgPool;
 
 use crate::clock::Clock;
 use crate::domain::account::Policy;
+use crate::domain::limits::{Limits, ReleaseOrder};
 use crate::domain::task::Fault;
 use crate::domain::topup::Rule;
 use crate::store::db::StoreError;
@@ -18,9 +19,11 @@ use crate::store::outbox::{self, StoredEvent};
 use crate::stripe::client::Client;
 use crate::stripe::error::StripeError;
 
+pub mod control_transfer;
 pub mod fund_transfers;
 pub mod observe_transfer;
 pub mod operate;
+pub mod order;
 pub mod project_account;
 pub mod receive;
 pub mod release_transfer;
@@ -52,6 +55,10 @@ pub struct Context {
     pub grace: time::Duration,
     /// `source_type` sent with transfers, if any.
     pub source_type: Option<String>,
+    /// What needs an approval, and how much goes out in a day.
+    pub limits: Limits,
+    /// Which transfer is served first.
+    pub release_order: ReleaseOrder,
     /// No call to Stripe takes longer; shorter than a lease.
     pub longest_call: Duration,
 }

@@ -1,46 +1,24 @@
 //! What operators do besides asking for transfers: stop and start releases, replay an event, hand out keys.
-//!
-//! An order with an Idempotency-Key is carried out once: its answer is kept for a day in the transaction
-//! that carries it out, and a concurrent one with the same key waits for it.
 
 use secrecy::SecretString;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use sqlx::{PgConnection, Postgres, Transaction};
-use time::{Duration, OffsetDateTime};
+use sqlx::PgConnection;
+use time::Duration;
 use uuid::Uuid;
 
+use super::order::{Answer, Begun, Ordered, begin};
 use super::{Actor, Context, Once};
+use crate::domain::audit::Action;
 use crate::domain::ids::{EventId, KeyId};
 use crate::store::controls::Pause;
 use crate::store::db::StoreError;
-use crate::store::idempotency::{self, Kept};
 use crate::store::{controls, keys, tasks, views};
 
 pub use crate::store::keys::{Key, Scope};
 
-/// How long an answer is kept for its Idempotency-Key.
-const KEPT_FOR: Duration = Duration::hours(24);
 /// A key's last use is noted at most this often.
 const NOTED_EVERY: Duration = Duration::minutes(1);
-
-/// What a caller is told.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
-    /// HTTP status.
-    pub status: u16,
-    /// The body.
-    pub body: Value,
-}
-
-/// What became of an order.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Ordered {
-    /// The answer, new or as it was given before.
-    Answer(Answer),
-    /// The key was used with another body.
-    KeyReused,
-}
 
 /// Why an order was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -65,54 +43,6 @@ impl From<sqlx::Error> for OperateError {
     }
 }
 
-/// An order under way: the transaction that will keep its answer.
-#[derive(Debug)]
-pub struct Order {
-    tx: Transaction<'static, Postgres>,
-    kept_for: Option<(String, Once)>,
-    now: OffsetDateTime,
-}
-
-/// Whether an order is new.
-#[derive(Debug)]
-pub enum Begun {
-    /// It is; dropping it keeps nothing.
-    Fresh(Order),
-    /// It was carried out before, or its key was used for another.
-    Before(Ordered),
-}
-
-/// Begins an order. With a key, one with the same key waits here until this one ends.
-pub async fn begin(ctx: &Context, actor: &Actor, once: Option<&Once>) -> Result<Begun, StoreError> {
-    let now = ctx.clock.now();
-    let mut tx = ctx.pool.begin().await?;
-    if let Some(once) = once {
-        idempotency::lock(&mut tx, &actor.id, &once.key).await?;
-        if let Some(kept) = idempotency::find(&mut tx, &actor.id, &once.key, now - KEPT_FOR).await? {
-            let same = kept.request_hash == once.request_hash;
-            let answer = Answer { status: u16::try_from(kept.status).unwrap_or(200), body: kept.response };
-            return Ok(Begun::Before(if same { Ordered::Answer(answer) } else { Ordered::KeyReused }));
-        }
-    }
-    Ok(Begun::Fresh(Order { tx, kept_for: once.map(|once| (actor.id.clone(), once.clone())), now }))
-}
-
-impl Order {
-    /// Ends the order: keeps its answer for the key and commits.
-    pub async fn end(mut self, answer: Answer) -> Result<Ordered, StoreError> {
-        if let Some((owner, once)) = &self.kept_for {
-            let kept = Kept {
-                request_hash: once.request_hash.clone(),
-                status: i32::from(answer.status),
-                response: answer.body.clone(),
-            };
-            idempotency::keep(&mut self.tx, owner, &once.key, &kept, self.now).await?;
-        }
-        self.tx.commit().await?;
-        Ok(Ordered::Answer(answer))
-    }
-}
-
 /// Who calls with the secret of this SHA-256, and how far that reaches; none for a key that does not exist
 /// or was taken back.
 pub async fn authenticate(
@@ -130,23 +60,28 @@ pub async fn authenticate(
     Ok(Some((Actor { id: key.id }, scope)))
 }
 
-/// Stops all releases for a cause, or with `None` lets them go on; both may be repeated.
+/// Stops all releases for a cause, or with `None` lets them go on; both may be repeated. `reason` is what the
+/// operator said, for the record.
 pub async fn set_pause(
     ctx: &Context,
     actor: &Actor,
     once: Option<&Once>,
     cause: Option<&str>,
+    reason: Option<&str>,
     render: impl Fn(&Pause) -> Value,
 ) -> Result<Ordered, OperateError> {
     match begin(ctx, actor, once).await? {
         Begun::Before(before) => Ok(before),
         Begun::Fresh(mut order) => {
-            controls::ensure_release_controls(&mut order.tx, ctx.livemode, order.now).await?;
+            let now = order.now;
+            controls::ensure_release_controls(order.tx(), ctx.livemode, now).await?;
             let pause = cause.map(|cause| (cause, actor.id.as_str()));
-            controls::set_pause(&mut order.tx, ctx.livemode, pause, order.now).await?;
-            let state = controls::find_pause(&mut order.tx, ctx.livemode).await?;
+            let changed = controls::set_pause(order.tx(), ctx.livemode, pause, now).await?;
+            let state = controls::find_pause(order.tx(), ctx.livemode).await?;
             let body = state.as_ref().map(render).ok_or(OperateError::NotFound)?;
-            tasks::ring_open_transfers(&mut order.tx, ctx.livemode, order.now).await?;
+            tasks::ring_open_transfers(order.tx(), ctx.livemode, now).await?;
+            let action = if cause.is_some() { Action::ReleasesPaused } else { Action::ReleasesResumed };
+            order.note(action, "releases", &json!({"reason": reason, "changed": changed}));
             Ok(order.end(Answer { status: 200, body }).await?)
         }
     }
@@ -164,11 +99,12 @@ pub async fn replay(
         Begun::Before(before) => return Ok(before),
         Begun::Fresh(order) => order,
     };
-    let found = get_event(&mut order.tx, event).await?;
-    if !tasks::replay(&mut order.tx, ctx.livemode, event.as_str(), order.now).await? {
+    let (found, now) = (get_event(order.tx(), event).await?, order.now);
+    if !tasks::replay(order.tx(), ctx.livemode, event.as_str(), now).await? {
         return Err(OperateError::Ignored(found.reason().unwrap_or_default().to_owned()));
     }
-    let body = render(&get_event(&mut order.tx, event).await?);
+    let body = render(&get_event(order.tx(), event).await?);
+    order.note(Action::EventReplayed, event.as_str(), &json!({}));
     Ok(order.end(Answer { status: 200, body }).await?)
 }
 
@@ -194,15 +130,24 @@ pub async fn create_key(
     let secret = format!("sgk_{}", base62(bits));
     let hash = Sha256::digest(secret.as_bytes());
     let id = KeyId::from_uuid(Uuid::now_v7());
-    let key = keys::insert(&mut order.tx, &id, name, scope, &hash, &actor.id, order.now).await?;
+    let now = order.now;
+    let key = keys::insert(order.tx(), &id, name, scope, &hash, &actor.id, now).await?;
+    order.note(Action::KeyCreated, id.as_str(), &json!({"name": name, "scope": scope.as_str()}));
     let ordered = order.end(Answer { status: 201, body: render(&key) }).await?;
     Ok((ordered, Some(SecretString::from(secret))))
 }
 
 /// Takes a key back; may be repeated.
-pub async fn revoke_key(ctx: &Context, id: &KeyId) -> Result<Key, OperateError> {
-    let mut conn = ctx.pool.acquire().await?;
-    keys::revoke(&mut conn, id, ctx.clock.now()).await?.ok_or(OperateError::NotFound)
+pub async fn revoke_key(ctx: &Context, actor: &Actor, id: &KeyId) -> Result<Key, OperateError> {
+    // Without a key it is always a new order.
+    let Begun::Fresh(mut order) = begin(ctx, actor, None).await? else { return Err(OperateError::NotFound) };
+    let now = order.now;
+    let key = keys::revoke(order.tx(), id, now).await?.ok_or(OperateError::NotFound)?;
+    if key.revoked_at == Some(now.truncate_to_microsecond()) {
+        order.note(Action::KeyRevoked, id.as_str(), &json!({"name": key.name}));
+    }
+    order.end(Answer { status: 200, body: Value::Null }).await?;
+    Ok(key)
 }
 
 /// 256 bits as 43 letters and digits, the fewest that hold them.

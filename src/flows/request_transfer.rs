@@ -1,15 +1,14 @@
-//! A caller asks for a transfer, calls it off, holds it, or lets it go on.
-//!
-//! Asking is exactly once by the caller's key: the answer is stored in the transaction that stores the
-//! transfer, and a concurrent request with the same key waits for it.
+//! A caller asks for a transfer: once by the caller's key, and on record with all that was asked.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::order::{Answer, Begun, Ordered, begin_money};
 use super::transfer_snapshot::Snapshot;
 use super::{Actor, Context, Once};
+use crate::domain::audit::Action;
 use crate::domain::funds::{Claim, Purse};
 use crate::domain::ids::{AccountId, TopupId, TransferId};
 use crate::domain::money::Currency;
@@ -17,7 +16,6 @@ use crate::domain::reason::Reason;
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
 use crate::store::db::StoreError;
-use crate::store::idempotency::{self, Kept};
 use crate::store::transfers::{Change, Transfer};
 use crate::store::{controls, ledger, tasks, transfers};
 
@@ -44,15 +42,6 @@ pub struct Request {
     pub priority: i32,
 }
 
-/// What became of a request.
-#[derive(Clone, Debug)]
-pub enum Requested {
-    /// The answer, new or as it was given before.
-    Answer(Value),
-    /// The key was used with another body.
-    KeyReused,
-}
-
 /// Stores a transfer and says why it waits. `render` makes the answer that is kept for the key.
 pub async fn create(
     ctx: &Context,
@@ -60,33 +49,45 @@ pub async fn create(
     once: &Once,
     request: Request,
     render: impl Fn(&Transfer) -> Value,
-) -> Result<Requested, StoreError> {
-    let now = ctx.clock.now();
-    let mut tx = ctx.pool.begin().await?;
-    idempotency::lock(&mut tx, idempotency::MONEY, &once.key).await?;
-    if let Some(kept) = idempotency::find(&mut tx, idempotency::MONEY, &once.key, now).await? {
-        let same = kept.request_hash == once.request_hash;
-        return Ok(if same { Requested::Answer(kept.response) } else { Requested::KeyReused });
-    }
+) -> Result<Ordered, StoreError> {
+    let mut order = match begin_money(ctx, actor, once).await? {
+        Begun::Before(before) => return Ok(before),
+        Begun::Fresh(order) => order,
+    };
+    let now = order.now;
     let mut transfer = new_transfer(ctx, request, now);
-    controls::ensure_funds(&mut tx, ctx.livemode, transfer.currency).await?;
-    transfers::insert(&mut tx, &transfer, &actor.id, &once.key).await?;
-    let reasons = reasons_to_wait(&mut tx, ctx, &transfer, now).await?;
+    let tx = order.tx();
+    controls::ensure_funds(tx, ctx.livemode, transfer.currency).await?;
+    transfers::insert(tx, &transfer, &actor.id, &once.key).await?;
+    let reasons = reasons_to_wait(tx, ctx, &transfer, now).await?;
     // Not in the line for money yet: the worker looks again, with locks, and puts it there.
     let change = Change { waiting_on: &reasons, ..Change::of(&transfer) };
     // An empty list before and after is no change: the first line of the history is written in any case.
-    transfers::record_change(&mut tx, &transfer, &change, "requested", now).await?;
+    transfers::record_change(tx, &transfer, &change, "requested", now).await?;
     if reasons.is_empty() {
-        transfers::insert_history(&mut tx, transfer.id.as_str(), Status::Waiting, &[], "requested", now)
-            .await?;
+        transfers::insert_history(tx, transfer.id.as_str(), Status::Waiting, &[], "requested", now).await?;
     }
     transfer.waiting_on = reasons;
-    let response = render(&transfer);
-    let kept = Kept { request_hash: once.request_hash.clone(), status: 201, response: response.clone() };
-    idempotency::keep(&mut tx, idempotency::MONEY, &once.key, &kept, now).await?;
-    tasks::ring(&mut tx, Kind::Transfer, ctx.livemode, &[transfer.id.as_str()], now).await?;
-    tx.commit().await?;
-    Ok(Requested::Answer(response))
+    tasks::ring(tx, Kind::Transfer, ctx.livemode, &[transfer.id.as_str()], now).await?;
+    order.note(Action::TransferRequested, transfer.id.as_str(), &on_record(&transfer, &once.key));
+    order.end(Answer { status: 201, body: render(&transfer) }).await
+}
+
+/// All that was asked, so that the transfer can be told from the log alone.
+fn on_record(transfer: &Transfer, idempotency_key: &str) -> Value {
+    let release_after = transfer.release_after.map(|at| at.unix_timestamp_nanos() / 1_000);
+    json!({
+        "destination": transfer.destination,
+        "amount": transfer.amount_minor,
+        "currency": transfer.currency,
+        "topup": transfer.topup,
+        "transfer_group": transfer.transfer_group,
+        "description": transfer.description,
+        "metadata": transfer.metadata,
+        "release_after_us": release_after.map(|us| us.to_string()),
+        "priority": transfer.priority,
+        "idempotency_key": idempotency_key,
+    })
 }
 
 fn new_transfer(ctx: &Context, request: Request, now: OffsetDateTime) -> Transfer {
@@ -134,71 +135,4 @@ async fn reasons_to_wait(
         }
     }
     Ok(reasons)
-}
-
-/// Why an order about a transfer was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum OrderError {
-    /// There is no such transfer.
-    #[error("no transfer has this id")]
-    NotFound,
-    /// Its status does not allow it.
-    #[error("a transfer that is {} can't be changed this way", .0.as_str())]
-    State(Status),
-    /// The database.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl From<sqlx::Error> for OrderError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
-}
-
-/// Calls off a transfer that has not gone out.
-pub async fn cancel(ctx: &Context, actor: &Actor, id: &str) -> Result<Transfer, OrderError> {
-    let now = ctx.clock.now();
-    let mut tx = ctx.pool.begin().await?;
-    let transfer = transfers::find_for_update(&mut tx, id).await?.ok_or(OrderError::NotFound)?;
-    if transfer.status != Status::Waiting {
-        return Err(OrderError::State(transfer.status));
-    }
-    let change = Change { status: Status::Canceled, expected_release_at: None, ..Change::of(&transfer) };
-    transfers::record_change(&mut tx, &transfer, &change, &format!("canceled by {}", actor.id), now).await?;
-    // What it stood in the way of can go on.
-    tasks::ring(&mut tx, Kind::Funds, ctx.livemode, &[transfer.currency.as_str()], now).await?;
-    let canceled = transfers::find(&mut tx, id).await?.ok_or(OrderError::NotFound)?;
-    tx.commit().await?;
-    Ok(canceled)
-}
-
-/// Holds a transfer back, or lets it go on; both may be repeated.
-pub async fn set_hold(ctx: &Context, actor: &Actor, id: &str, hold: bool) -> Result<Transfer, OrderError> {
-    let now = ctx.clock.now();
-    let mut tx = ctx.pool.begin().await?;
-    let transfer = transfers::find_for_update(&mut tx, id).await?.ok_or(OrderError::NotFound)?;
-    if !matches!(transfer.status, Status::Waiting | Status::Releasing) {
-        return Err(OrderError::State(transfer.status));
-    }
-    if transfer.held_at.is_some() != hold {
-        transfers::set_hold(&mut tx, id, hold.then_some(actor.id.as_str()), now).await?;
-        let mut reasons: Vec<Reason> =
-            transfer.waiting_on.iter().copied().filter(|reason| *reason != Reason::OnHold).collect();
-        if hold {
-            reasons.push(Reason::OnHold);
-            reasons.sort_unstable();
-        }
-        let cause = format!("{} by {}", if hold { "held" } else { "resumed" }, actor.id);
-        let change = Change { waiting_on: &reasons, ..Change::of(&transfer) };
-        transfers::record_change(&mut tx, &transfer, &change, &cause, now).await?;
-        if transfer.fundable {
-            // It leaves the line: what it stood in the way of can go on.
-            tasks::ring(&mut tx, Kind::Funds, ctx.livemode, &[transfer.currency.as_str()], now).await?;
-        }
-        tasks::ring(&mut tx, Kind::Transfer, ctx.livemode, &[id], now).await?;
-    }
-    let changed = transfers::find(&mut tx, id).await?.ok_or(OrderError::NotFound)?;
-    tx.commit().await?;
-    Ok(changed)
 }

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use crate::domain::task::Fault;
 use crate::flows::FlowError;
+use crate::flows::control_transfer::OrderError;
 use crate::flows::operate::OperateError;
 use crate::flows::receive::ReceiveError;
-use crate::flows::request_transfer::OrderError;
 use crate::store::views::StoreError;
 
 macro_rules! codes {

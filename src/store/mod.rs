@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod admin;
 pub mod attempts;
+pub mod audit;
 pub mod controls;
 pub mod db;
 pub mod idempotency;

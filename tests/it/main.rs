@@ -6,6 +6,7 @@
     reason = "a test that cannot go on has failed; clippy.toml knows only functions marked #[test]"
 )]
 
+mod audit;
 mod crash;
 mod embedded;
 mod events;

@@ -15,6 +15,7 @@ use super::{database, service};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::account::Policy;
+use crate::domain::limits::{Limits, ReleaseOrder};
 use crate::domain::topup::Rule;
 use crate::sandbox::{self, Delivery};
 use crate::store::admin;
@@ -122,6 +123,10 @@ fn plan(
         grace: Duration::from_secs(10 * 60),
         source_type: None,
         funds_since: None,
+        limits: Limits::default(),
+        release_order: ReleaseOrder::default(),
+        reconcile_every: None,
+        backfill_every: None,
         roles: service::Roles::ALL,
         worker: driver::Settings::default(),
     })

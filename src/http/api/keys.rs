@@ -57,13 +57,13 @@ pub(in crate::http) async fn list(
 /// `DELETE /v1/keys/{id}`
 pub(in crate::http) async fn revoke(
     State(state): State<Shared>,
-    _: Admin,
+    Admin(actor): Admin,
     Id(id): Id,
     params: Params,
 ) -> Result<Json<Value>, Problem> {
     params.finish()?;
     let id = KeyId::parse(&id).map_err(|_| Problem::key_unknown())?;
-    let revoked = operate::revoke_key(&state.ctx, &id).await;
+    let revoked = operate::revoke_key(&state.ctx, &actor, &id).await;
     revoked.map(|key| Json(shown(&key))).map_err(|error| match error {
         OperateError::NotFound => Problem::key_unknown(),
         other => other.into(),

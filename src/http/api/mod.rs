@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::error::Problem;
-use crate::flows::operate::Ordered;
+use crate::flows::order::Ordered;
 
 /// A status and a body.
 type Answer = (StatusCode, Json<Value>);

@@ -7,7 +7,7 @@ use super::{Answer, instant, told};
 use crate::flows::operate;
 use crate::http::auth::Operator;
 use crate::http::error::Problem;
-use crate::http::extract::{Fields, OptionalBody, no_fields, text};
+use crate::http::extract::{Fields, OptionalBody, text};
 use crate::http::idempotency::Key;
 use crate::http::query::Params;
 use crate::http::state::Shared;
@@ -29,7 +29,7 @@ pub(in crate::http) async fn pause(
     let reason = fields.optional("reason", text(500));
     fields.finish(Some(()))?;
     let cause = reason.as_deref().unwrap_or(NO_REASON);
-    set(&state, caller, once.as_ref(), Some(cause)).await
+    set(&state, caller, once.as_ref(), Some(cause), reason.as_deref()).await
 }
 
 /// `POST /v1/releases/resume`
@@ -42,8 +42,10 @@ pub(in crate::http) async fn resume(
 ) -> Result<Answer, Problem> {
     params.finish()?;
     let once = key.optional(&body);
-    no_fields(body)?;
-    set(&state, caller, once.as_ref(), None).await
+    let mut fields = Fields::of(body);
+    let reason = fields.optional("reason", text(500));
+    fields.finish(Some(()))?;
+    set(&state, caller, once.as_ref(), None, reason.as_deref()).await
 }
 
 async fn set(
@@ -51,12 +53,14 @@ async fn set(
     Operator(actor): Operator,
     once: Option<&crate::flows::Once>,
     cause: Option<&str>,
+    reason: Option<&str>,
 ) -> Result<Answer, Problem> {
     let ordered = operate::set_pause(
         &state.ctx,
         &actor,
         once,
         cause,
+        reason,
         |pause| json!({"paused": pause.paused, "reason": pause.cause, "by": pause.paused_by, "at": instant(pause.at)}),
     );
     let ordered = ordered.await?;

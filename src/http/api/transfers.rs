@@ -5,9 +5,7 @@ mod shown;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use serde_json::{Map, Value};
-use tokio::sync::Semaphore;
 
 use super::{Answer, told};
 use crate::domain::ids::{AccountId, StripeTransferId, TopupId, TransferId};
@@ -15,15 +13,15 @@ use crate::domain::money::Currency;
 use crate::domain::reason::Reason;
 use crate::domain::transfer::Status;
 use crate::flows::Actor;
-use crate::flows::operate::{self, Begun};
-use crate::flows::request_transfer::{self, OrderError, Request, Requested};
+use crate::flows::control_transfer::{self, Control};
+use crate::flows::request_transfer::{self, Request};
 use crate::http::auth::{Operator, Reader};
 use crate::http::error::Problem;
-use crate::http::extract::{Body, Id, OptionalBody, instant, no_fields, text};
+use crate::http::extract::{Body, Fields, Id, OptionalBody, instant, text};
 use crate::http::idempotency::Key;
 use crate::http::query::Params;
 use crate::http::state::{AppState, Shared};
-use crate::store::views::{self, Transfer, TransferFilter};
+use crate::store::views::{self, TransferFilter};
 
 /// `POST /v1/transfers`
 pub(in crate::http) async fn create(
@@ -39,10 +37,7 @@ pub(in crate::http) async fn create(
     refuse_other_currency(&state, &request, &once.key).await?;
     let requested = request_transfer::create(&state.ctx, &actor, &once, request, shown::transfer).await?;
     state.wake.notify_one();
-    match requested {
-        Requested::Answer(body) => Ok((StatusCode::CREATED, Json(body))),
-        Requested::KeyReused => Err(Problem::key_reused()),
-    }
+    told(requested)
 }
 
 /// A transfer can't be paid from a top-up in another currency. A repeated request is answered as before,
@@ -138,14 +133,6 @@ pub(in crate::http) async fn show(
     Ok(Json(body))
 }
 
-/// What is ordered about a transfer.
-#[derive(Clone, Copy, Debug)]
-enum Order {
-    Cancel,
-    Hold,
-    Resume,
-}
-
 /// `POST /v1/transfers/{id}/cancel`
 pub(in crate::http) async fn cancel(
     State(state): State<Shared>,
@@ -156,7 +143,7 @@ pub(in crate::http) async fn cancel(
     OptionalBody(body): OptionalBody,
 ) -> Result<Answer, Problem> {
     params.finish()?;
-    carry_out(&state, &actor, &id, Order::Cancel, key, body).await
+    carry_out(&state, &actor, &id, Control::Cancel, key, body).await
 }
 
 /// `POST /v1/transfers/{id}/hold`
@@ -169,7 +156,7 @@ pub(in crate::http) async fn hold(
     OptionalBody(body): OptionalBody,
 ) -> Result<Answer, Problem> {
     params.finish()?;
-    carry_out(&state, &actor, &id, Order::Hold, key, body).await
+    carry_out(&state, &actor, &id, Control::Hold, key, body).await
 }
 
 /// `POST /v1/transfers/{id}/resume`
@@ -182,48 +169,25 @@ pub(in crate::http) async fn resume(
     OptionalBody(body): OptionalBody,
 ) -> Result<Answer, Problem> {
     params.finish()?;
-    carry_out(&state, &actor, &id, Order::Resume, key, body).await
+    carry_out(&state, &actor, &id, Control::Resume, key, body).await
 }
 
 async fn carry_out(
     state: &AppState,
     actor: &Actor,
     id: &str,
-    order: Order,
+    control: Control,
     key: Key,
     body: Map<String, Value>,
 ) -> Result<Answer, Problem> {
-    /// An order with a key holds one connection for the key while it needs a second for itself: more of
-    /// them at once could wait for each other until none is left.
-    static KEYED: Semaphore = Semaphore::const_new(2);
     let id = TransferId::parse(id).map_err(|_| Problem::transfer_unknown())?;
     let once = key.optional(&body);
-    no_fields(body)?;
-    let Some(once) = once else {
-        let transfer = ordered(state, actor, &id, order).await?;
-        return Ok((StatusCode::OK, Json(shown::transfer(&transfer))));
-    };
-    let _permit = KEYED.acquire().await.map_err(|error| Problem::internal(&error))?;
-    let kept = match operate::begin(&state.ctx, actor, Some(&once)).await? {
-        Begun::Before(before) => return told(before),
-        Begun::Fresh(kept) => kept,
-    };
-    let transfer = ordered(state, actor, &id, order).await?;
-    told(kept.end(operate::Answer { status: 200, body: shown::transfer(&transfer) }).await?)
-}
-
-async fn ordered(
-    state: &AppState,
-    actor: &Actor,
-    id: &TransferId,
-    order: Order,
-) -> Result<Transfer, OrderError> {
-    let (ctx, id) = (&state.ctx, id.as_str());
-    let transfer = match order {
-        Order::Cancel => request_transfer::cancel(ctx, actor, id).await,
-        Order::Hold => request_transfer::set_hold(ctx, actor, id, true).await,
-        Order::Resume => request_transfer::set_hold(ctx, actor, id, false).await,
-    }?;
+    let mut fields = Fields::of(body);
+    let reason = fields.optional("reason", text(500));
+    fields.finish(Some(()))?;
+    let (once, reason) = (once.as_ref(), reason.as_deref());
+    let ordered =
+        control_transfer::control(&state.ctx, actor, once, &id, control, reason, shown::transfer).await?;
     state.wake.notify_one();
-    Ok(transfer)
+    told(ordered)
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sluicegate::cli::service::{self, Plan, Roles, Running};
 use sluicegate::clock::Clock;
 use sluicegate::domain::account::Policy;
+use sluicegate::domain::limits::{Limits, ReleaseOrder};
 use sluicegate::domain::topup::Rule;
 use sluicegate::sandbox::{self, Control, Sandbox};
 use sluicegate::stripe::client::ClientConfig;
@@ -260,6 +261,10 @@ fn plan(database_url: &str) -> Plan {
         grace: Duration::from_secs(600),
         source_type: None,
         funds_since: None,
+        limits: Limits::default(),
+        release_order: ReleaseOrder::default(),
+        reconcile_every: None,
+        backfill_every: None,
         roles: Roles::ALL,
         worker: driver::Settings::default(),
     }

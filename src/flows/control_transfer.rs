@@ -1,0 +1,140 @@
+//! Orders about one transfer: call it off, hold it, let it go on.
+//!
+//! Each is decided on the locked transfer, in the transaction that carries it out, keeps its answer and puts
+//! it on record; whoever comes too late is told the status that was faster.
+
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::order::{Answer, Begun, Ordered, begin};
+use super::{Actor, Context, Once};
+use crate::domain::audit::Action;
+use crate::domain::ids::TransferId;
+use crate::domain::reason::Reason;
+use crate::domain::task::Kind;
+use crate::domain::transfer::Status;
+use crate::store::db::StoreError;
+use crate::store::transfers::{Change, Transfer};
+use crate::store::{tasks, transfers};
+
+/// What is ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// It shall not go out.
+    Cancel,
+    /// It shall not go out for now.
+    Hold,
+    /// It may go on.
+    Resume,
+}
+
+impl Control {
+    fn action(self) -> Action {
+        match self {
+            Self::Cancel => Action::TransferCanceled,
+            Self::Hold => Action::TransferHeld,
+            Self::Resume => Action::TransferResumed,
+        }
+    }
+}
+
+/// Why an order about a transfer was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    /// There is no such transfer.
+    #[error("no transfer has this id")]
+    NotFound,
+    /// Its status does not allow it.
+    #[error("a transfer that is {} can't be changed this way", .0.as_str())]
+    State(Status),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for OrderError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Carries an order out. `reason` is what the caller said why; `render` makes the answer.
+pub async fn control(
+    ctx: &Context,
+    actor: &Actor,
+    once: Option<&Once>,
+    id: &TransferId,
+    control: Control,
+    reason: Option<&str>,
+    render: impl Fn(&Transfer) -> Value,
+) -> Result<Ordered, OrderError> {
+    let mut order = match begin(ctx, actor, once).await? {
+        Begun::Before(before) => return Ok(before),
+        Begun::Fresh(order) => order,
+    };
+    let now = order.now;
+    let tx = order.tx();
+    let found = transfers::find_for_update(tx, id.as_str()).await?;
+    let transfer = found.filter(|t| t.livemode == ctx.livemode).ok_or(OrderError::NotFound)?;
+    let changed = match control {
+        Control::Cancel => cancel(tx, ctx, actor, &transfer, now).await?,
+        Control::Hold => set_hold(tx, ctx, actor, &transfer, true, now).await?,
+        Control::Resume => set_hold(tx, ctx, actor, &transfer, false, now).await?,
+    };
+    let after = transfers::find(tx, id.as_str()).await?.ok_or(OrderError::NotFound)?;
+    order.note(control.action(), id.as_str(), &json!({"reason": reason, "changed": changed}));
+    Ok(order.end(Answer { status: 200, body: render(&after) }).await?)
+}
+
+/// Calls off a transfer that has not gone out.
+async fn cancel(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    actor: &Actor,
+    transfer: &Transfer,
+    now: OffsetDateTime,
+) -> Result<bool, OrderError> {
+    if transfer.status != Status::Waiting {
+        return Err(OrderError::State(transfer.status));
+    }
+    let change = Change { status: Status::Canceled, expected_release_at: None, ..Change::of(transfer) };
+    transfers::record_change(tx, transfer, &change, &format!("canceled by {}", actor.id), now).await?;
+    // What it stood in the way of can go on.
+    tasks::ring(tx, Kind::Funds, ctx.livemode, &[transfer.currency.as_str()], now).await?;
+    Ok(true)
+}
+
+/// Holds a transfer back, or lets it go on; both may be repeated. False when it was so already.
+async fn set_hold(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    actor: &Actor,
+    transfer: &Transfer,
+    hold: bool,
+    now: OffsetDateTime,
+) -> Result<bool, OrderError> {
+    if !matches!(transfer.status, Status::Waiting | Status::Releasing) {
+        return Err(OrderError::State(transfer.status));
+    }
+    if transfer.held_at.is_some() == hold {
+        return Ok(false);
+    }
+    let id = transfer.id.as_str();
+    transfers::set_hold(tx, id, hold.then_some(actor.id.as_str()), now).await?;
+    let mut reasons: Vec<Reason> =
+        transfer.waiting_on.iter().copied().filter(|reason| *reason != Reason::OnHold).collect();
+    if hold {
+        reasons.push(Reason::OnHold);
+        reasons.sort_unstable();
+    }
+    let cause = format!("{} by {}", if hold { "held" } else { "resumed" }, actor.id);
+    let change = Change { waiting_on: &reasons, ..Change::of(transfer) };
+    transfers::record_change(tx, transfer, &change, &cause, now).await?;
+    if transfer.fundable {
+        // It leaves the line: what it stood in the way of can go on.
+        tasks::ring(tx, Kind::Funds, ctx.livemode, &[transfer.currency.as_str()], now).await?;
+    }
+    tasks::ring(tx, Kind::Transfer, ctx.livemode, &[id], now).await?;
+    Ok(true)
+}
