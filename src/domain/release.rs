@@ -37,6 +37,9 @@ pub struct Attempt {
     pub answered: bool,
     /// Stripe said not to repeat: no more sends before a look-up.
     pub look_up_due: bool,
+    /// Stripe showed that this key made something, but not what was asked for: nothing is sent any more, with
+    /// this key or another, whatever look-ups find.
+    pub made_another: bool,
     /// Complete look-ups since the last send, begun a grace or more after it ended, that found nothing.
     pub empty_look_ups: i32,
     /// When the last of them began.
@@ -85,7 +88,7 @@ impl Attempt {
     ) -> Step {
         let repeat_at = quiet_since + pause_after(self.sends);
         let too_old = repeat_at.max(now) >= first_sent_at + REPEAT_WITHIN;
-        if !clear || self.look_up_due || too_old || repeat_at >= look_up_at {
+        if !clear || self.made_another || self.look_up_due || too_old || repeat_at >= look_up_at {
             Step::Wait(look_up_at)
         } else if now < repeat_at {
             Step::Wait(repeat_at)
@@ -102,7 +105,7 @@ impl Attempt {
         let forgotten_at = first_sent_at + KEY_LIFETIME;
         let dead = self.answered || now >= forgotten_at;
         let again_at = looked_at + grace / 2_i32;
-        if !clear {
+        if !clear || self.made_another {
             // Nothing may be sent, whatever is proven; a late creation would still be found.
             return if now >= looked_at + grace { Step::LookUp } else { Step::Wait(looked_at + grace) };
         }
@@ -131,6 +134,9 @@ pub fn pause_after(sends: i32) -> Duration {
 }
 
 #[cfg(test)]
+mod histories;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -151,6 +157,7 @@ mod tests {
             not_before: None,
             answered: false,
             look_up_due: false,
+            made_another: false,
             empty_look_ups: 0,
             last_look_up_at: None,
         }
@@ -230,6 +237,27 @@ mod tests {
             ("23 hours old, looked", looked(1, s(H23 - 10)), true, s(H23), Step::Wait(s(H24))),
             ("24 hours old, looked once", looked(1, s(H24 - 10)), true, s(H24), Step::Wait(s(H24 + 290))),
             ("24 hours old, looked twice", looked(2, s(H24 - 10)), true, s(H24), Step::NextKey),
+            (
+                "made another, just sent",
+                Attempt { made_another: true, ..sent() },
+                true,
+                s(1),
+                Step::Wait(s(600)),
+            ),
+            (
+                "made another, 24 hours old, looked twice",
+                Attempt { made_another: true, answered: true, ..looked(2, s(H24 - 10)) },
+                true,
+                s(H24),
+                Step::Wait(s(H24 + 590)),
+            ),
+            (
+                "made another, looked a grace ago",
+                Attempt { made_another: true, answered: true, ..looked(2, s(H24)) },
+                true,
+                s(H24 + 600),
+                Step::LookUp,
+            ),
         ];
         for (name, attempt, clear, now, step) in rows {
             assert_eq!(attempt.next_step(clear, GRACE, now), step, "{name}");

@@ -57,6 +57,21 @@ impl Status {
         Self::ALL.into_iter().find(|status| status.as_str() == word)
     }
 
+    /// Whether a transfer may go from this status to another. What exists at Stripe is money gone out, whatever
+    /// was believed before; it never becomes less than it was.
+    pub fn may_become(self, next: Self) -> bool {
+        use Status::{Canceled, Failed, PartiallyReversed, Released, Releasing, Reversed, Waiting};
+        match self {
+            Waiting => next != Failed,
+            Releasing => next != Canceled,
+            Failed => !matches!(next, Releasing | Canceled),
+            Canceled => matches!(next, Canceled | Released | PartiallyReversed | Reversed),
+            Released => matches!(next, Released | PartiallyReversed | Reversed),
+            PartiallyReversed => matches!(next, PartiallyReversed | Reversed),
+            Reversed => next == Reversed,
+        }
+    }
+
     /// The status of a transfer at Stripe of which this much came back.
     pub fn after_reversal(amount_minor: i64, reversed_minor: i64) -> Self {
         match reversed_minor {
@@ -178,6 +193,26 @@ mod tests {
                 Reason::TopupUnknown
             ]
         );
+    }
+
+    #[test]
+    fn each_status_is_followed_by_these_and_no_others() {
+        // Rows: from; columns: to, in the order of life.
+        let rows = [
+            (Status::Waiting, "1111101"),
+            (Status::Releasing, "1111110"),
+            (Status::Released, "0011100"),
+            (Status::PartiallyReversed, "0001100"),
+            (Status::Reversed, "0000100"),
+            (Status::Failed, "1011110"),
+            (Status::Canceled, "0011101"),
+        ];
+        assert_eq!(rows.len(), Status::ALL.len());
+        for (from, may) in rows {
+            let found: String =
+                Status::ALL.iter().map(|to| if from.may_become(*to) { '1' } else { '0' }).collect();
+            assert_eq!(found, may, "{from:?}");
+        }
     }
 
     #[test]

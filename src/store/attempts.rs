@@ -24,6 +24,7 @@ pub struct Attempt {
     empty_look_ups: i32,
     last_look_up_at: Option<OffsetDateTime>,
     not_before: Option<OffsetDateTime>,
+    outcome: Option<String>,
 }
 
 impl Attempt {
@@ -44,6 +45,8 @@ impl Attempt {
             not_before: self.not_before,
             answered: self.answered,
             look_up_due: self.look_up_due,
+            // Of a transfer that is still under way: what was made is not what was asked for.
+            made_another: self.outcome.as_deref() == Some("created"),
             empty_look_ups: self.empty_look_ups,
             last_look_up_at: self.last_look_up_at,
         }
@@ -127,7 +130,8 @@ pub async fn end_send(
     Ok(())
 }
 
-/// Takes back a send that was written down but not made.
+/// Takes back a send that was written down but not made. An earlier one may have died in its call: it counts
+/// as under way until the latest end that it can have.
 pub async fn undo_send(
     conn: &mut PgConnection,
     transfer: &str,
@@ -135,7 +139,7 @@ pub async fn undo_send(
     sends: i32,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- undo_send
-        update attempts set in_flight = false, sends = sends - 1,
+        update attempts set in_flight = sends > 1, sends = sends - 1,
             first_sent_at = case when sends = 1 then null else first_sent_at end,
             last_sent_at = case when sends = 1 then null else last_sent_at end
         where transfer = $1 and n = $2 and in_flight and sends = $3";
@@ -167,6 +171,21 @@ pub async fn put_off(
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- put_off
         update attempts set not_before = $3 where transfer = $1 and n = $2";
+    sqlx::query(SQL).bind(transfer).bind(n).bind(until).execute(conn).await?;
+    Ok(())
+}
+
+/// A look-up found something that carries our id, but is not what was asked for: as long as it does, no look-up
+/// counts as empty.
+pub async fn bar(
+    conn: &mut PgConnection,
+    transfer: &str,
+    n: i32,
+    until: OffsetDateTime,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- bar
+        update attempts set not_before = $3, empty_look_ups = 0, last_look_up_at = null
+        where transfer = $1 and n = $2";
     sqlx::query(SQL).bind(transfer).bind(n).bind(until).execute(conn).await?;
     Ok(())
 }

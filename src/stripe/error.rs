@@ -160,9 +160,9 @@ impl Failure {
         failure.status = Some(status);
         failure.take_headers(headers);
         if let Ok(Body { error }) = serde_json::from_slice::<Body>(body) {
-            failure.kind = kind(status, &error.error_type, failure.replayed);
-            failure.message = text(error.message).unwrap_or_else(|| format!("HTTP {status}"));
             failure.code = text(error.code);
+            failure.kind = kind(status, &error.error_type, failure.code.as_deref(), failure.replayed);
+            failure.message = text(error.message).unwrap_or_else(|| format!("HTTP {status}"));
             failure.param = text(error.param);
             failure.error_type = Some(error.error_type);
         }
@@ -190,10 +190,13 @@ impl Failure {
 }
 
 /// Sorts an answer that carries Stripe's error body.
-fn kind(status: u16, error_type: &str, replayed: bool) -> FailureKind {
+fn kind(status: u16, error_type: &str, code: Option<&str>, replayed: bool) -> FailureKind {
+    match (status, code) {
+        (409, _) | (400..=499, Some("idempotency_key_in_use")) => return FailureKind::Busy,
+        (429, _) | (400..=499, Some("rate_limit" | "lock_timeout")) => return FailureKind::RateLimited,
+        _ => {}
+    }
     match status {
-        409 => FailureKind::Busy,
-        429 => FailureKind::RateLimited,
         400..=499 if error_type == "idempotency_error" => FailureKind::KeyReuse,
         400..=499 => FailureKind::Refused,
         // These come from the edge, even in Stripe's form, and need not have been stored: the same key again is
@@ -235,6 +238,7 @@ mod tests {
     use reqwest::header::{HeaderName, HeaderValue};
 
     use super::*;
+    use crate::domain::refusal::Sorted;
 
     #[derive(Deserialize)]
     struct Answer {
@@ -317,6 +321,28 @@ mod tests {
         }
         let replay = headers(&[("idempotent-replayed", "true")]);
         assert_eq!(Failure::of_answer(503, &replay, stripe("api_error").as_bytes()).kind, ServerError);
+    }
+
+    #[test]
+    fn what_is_refused_here_is_what_the_table_of_refusals_sorts() {
+        let codes =
+            [None, Some("rate_limit"), Some("lock_timeout"), Some("idempotency_key_in_use"), Some("x")];
+        let types = ["invalid_request_error", "idempotency_error", "api_error", "card_error"];
+        for status in 400..=599 {
+            for (error_type, code) in types.iter().flat_map(|t| codes.iter().map(move |code| (*t, *code))) {
+                let body = serde_json::json!({"error": {"type": error_type, "code": code, "message": "no"}});
+                let failure = Failure::of_answer(status, &HeaderMap::new(), body.to_string().as_bytes());
+                let sorted = crate::domain::refusal::Refusal {
+                    status,
+                    error_type: failure.error_type.clone(),
+                    code: failure.code.clone(),
+                    param: None,
+                    message: String::new(),
+                };
+                let definite = !matches!(sorted.sort(), Sorted::SlowDown | Sorted::LookUp);
+                assert_eq!(failure.kind == FailureKind::Refused, definite, "{status} {body}");
+            }
+        }
     }
 
     #[test]

@@ -7,12 +7,14 @@
 )]
 
 mod audit;
+mod campaign;
 mod crash;
 mod embedded;
 mod events;
 mod faults;
 mod input;
 mod keys;
+mod lifecycle;
 mod readiness;
 mod support;
 mod tasks;

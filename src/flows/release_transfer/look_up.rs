@@ -88,8 +88,8 @@ pub(super) async fn look_up(
                     .await?;
                     // What carries our id but differs is never followed by another send.
                     if recorded != Recorded::Booked {
-                        attempts::put_off(&mut tx, transfer.id.as_str(), view.n, ended_at + ctx.grace)
-                            .await?;
+                        let until = ended_at + ctx.grace;
+                        attempts::bar(&mut tx, transfer.id.as_str(), view.n, until).await?;
                     }
                     (recorded != Recorded::Booked).then_some(ended_at + ctx.grace)
                 }

@@ -1,11 +1,13 @@
 //! Stripe definitely refused: nothing exists under this key, the money goes back, and the cause decides
 //! what happens next.
 
+use serde_json::json;
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
-use super::send::Sent;
+use super::send::{self, Sent};
 use super::{Context, FlowError, give_back, show_unknown};
+use crate::domain::audit::{self, Action};
 use crate::domain::event::BALANCE_SUBJECT;
 use crate::domain::funds::next_balance_check;
 use crate::domain::reason::Reason;
@@ -14,11 +16,15 @@ use crate::domain::release::pause_after;
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
 use crate::store::attempts::SendEnd;
+use crate::store::audit as log;
 use crate::store::controls;
 use crate::store::db::StoreError;
 use crate::store::tasks::{self, Lease};
 use crate::store::transfers::{self, Change, Transfer};
 use crate::stripe::error::Failure;
+
+/// Who stops the releases where Stripe refuses our configuration.
+const OURSELVES: &str = "sluicegate";
 
 /// Records a refusal.
 pub(super) async fn record(
@@ -30,11 +36,15 @@ pub(super) async fn record(
 ) -> Result<Option<OffsetDateTime>, FlowError> {
     let refusal = Refusal {
         status: failure.status.unwrap_or(400),
+        error_type: failure.error_type.clone(),
         code: failure.code.clone(),
         param: failure.param.clone(),
         message: failure.message.clone(),
     };
     let sorted = refusal.sort();
+    if matches!(sorted, Sorted::SlowDown | Sorted::LookUp) {
+        return send::unknown(ctx, transfer, call, failure).await;
+    }
     let now = call.ended_at;
     if !refusal.is_stored() && call.attempt.sends > 0 {
         return refused_at_the_door(ctx, lease, transfer, call, failure, sorted).await;
@@ -51,10 +61,8 @@ pub(super) async fn record(
         tx.commit().await?;
         return Ok(None);
     };
-    if sorted == Sorted::Configuration {
-        // Before any bell: whoever evaluates a transfer holds the emergency stop's row while it rings.
-        pause(&mut tx, ctx, &refusal, now).await?;
-    }
+    // Before any bell: whoever evaluates a transfer holds the emergency stop's row while it rings.
+    let paused = sorted == Sorted::Configuration && pause(&mut tx, ctx, &refusal, now).await?;
     give_back(&mut tx, ctx, &current, now).await?;
     tracing::warn!(transfer = %transfer.id, n = call.attempt.n, %failure, ?sorted, "Stripe refused a transfer");
     let again_at = match sorted {
@@ -87,11 +95,14 @@ pub(super) async fn record(
             transfers::record_change(&mut tx, &current, &change, "Stripe refused it for good", now).await?;
             None
         }
+        // Neither is definite, and neither comes here: `unknown` took them above.
+        Sorted::SlowDown | Sorted::LookUp => None,
     };
     // Last, since rings lock the rows of many tasks in their own order, this one's among them.
     if !tasks::hold(&mut tx, lease, ctx.clock.now()).await? {
         return Err(FlowError::LeaseLost);
     }
+    put_on_record(&mut tx, ctx, paused, transfer, &refusal, now).await?;
     tx.commit().await?;
     Ok(again_at)
 }
@@ -108,12 +119,16 @@ async fn refused_at_the_door(
     sorted: Sorted,
 ) -> Result<Option<OffsetDateTime>, FlowError> {
     let now = call.ended_at;
-    let refusal = Refusal { status: 401, code: None, param: None, message: failure.message.clone() };
+    let refusal = Refusal {
+        status: 401,
+        error_type: None,
+        code: failure.code.clone(),
+        param: None,
+        message: failure.message.clone(),
+    };
     let mut tx = ctx.pool.begin().await?;
     let current = transfers::find_for_update(&mut tx, transfer.id.as_str()).await?;
-    if sorted == Sorted::Configuration {
-        pause(&mut tx, ctx, &refusal, now).await?;
-    }
+    let paused = sorted == Sorted::Configuration && pause(&mut tx, ctx, &refusal, now).await?;
     call.end(&mut tx, transfer, SendEnd::default()).await?;
     call.keep(&mut tx, transfer, "refused_at_the_door", Some(failure), failure.request_id.as_deref()).await?;
     if let Some(current) = current.filter(|current| current.status == Status::Releasing) {
@@ -127,6 +142,7 @@ async fn refused_at_the_door(
     if !tasks::hold(&mut tx, lease, ctx.clock.now()).await? {
         return Err(FlowError::LeaseLost);
     }
+    put_on_record(&mut tx, ctx, paused, transfer, &refusal, now).await?;
     tx.commit().await?;
     tracing::warn!(transfer = %transfer.id, n = call.attempt.n, %failure, "Stripe refused a repetition at the door");
     Ok(Some(now + pause_after(call.attempt.sends + 1)))
@@ -136,14 +152,41 @@ fn cause_of(refusal: &Refusal) -> String {
     format!("Stripe refused our key or settings: {}", refusal.message)
 }
 
+/// Stops all releases; false where they were stopped already.
 async fn pause(
     tx: &mut PgConnection,
     ctx: &Context,
     refusal: &Refusal,
     now: OffsetDateTime,
+) -> Result<bool, StoreError> {
+    controls::set_pause(tx, ctx.livemode, Some((&cause_of(refusal), OURSELVES)), now).await
+}
+
+/// A stop that the service made itself stands in the audit log like one that a person ordered.
+async fn put_on_record(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    paused: bool,
+    transfer: &Transfer,
+    refusal: &Refusal,
+    now: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    controls::set_pause(tx, ctx.livemode, Some((&cause_of(refusal), "sluicegate")), now).await?;
-    Ok(())
+    if !paused {
+        return Ok(());
+    }
+    let details = json!({
+        "reason": cause_of(refusal), "changed": true, "transfer": transfer.id,
+        "status": refusal.status, "code": refusal.code,
+    });
+    let entry = audit::Entry {
+        at: now,
+        livemode: ctx.livemode,
+        actor: OURSELVES.to_owned(),
+        action: Action::ReleasesPaused.as_str().to_owned(),
+        subject: "releases".to_owned(),
+        details: details.to_string(),
+    };
+    log::append(tx, &entry).await
 }
 
 /// Not now: the account. It is fetched, and whatever that shows, the next try keeps a growing distance, since

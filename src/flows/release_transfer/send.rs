@@ -89,12 +89,9 @@ pub(super) async fn created(
     )
     .await?;
     call.keep(&mut tx, transfer, "created", None, answer.request_id.as_deref()).await?;
-    let definite = SendEnd { outcome: Some("created"), ..SendEnd::default() };
-    let end = match recorded {
-        Recorded::Booked => definite,
-        // Stripe answered with something that is not what was asked for. It is not sent again: somebody must look.
-        Recorded::Mismatch | Recorded::NotOurs => SendEnd { look_up_due: true, ..SendEnd::default() },
-    };
+    // Also where Stripe answered with something that is not what was asked for: then nothing is ever sent again
+    // for this transfer, and somebody must look.
+    let end = SendEnd { outcome: Some("created"), ..SendEnd::default() };
     call.end(&mut tx, transfer, end).await?;
     tx.commit().await?;
     Ok((recorded != Recorded::Booked).then_some(call.ended_at + ctx.grace))

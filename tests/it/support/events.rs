@@ -149,6 +149,26 @@ impl World {
         calls.into_iter().filter(|call| call.method == "GET" && call.path == path).collect()
     }
 
+    /// Waits until the stand-in was called like this.
+    pub async fn until_called(&self, like: impl Fn(&Call) -> bool) -> Call {
+        let found = || async { self.stripe.calls().into_iter().find(&like) };
+        eventually(found).await.expect("the call was never made")
+    }
+
+    /// Waits until nothing is due by the world's own clock.
+    pub async fn until_idle(&self) {
+        let idle = || async {
+            let due: i64 =
+                sqlx::query_scalar("select count(*) from tasks where token is not null or run_at <= $1")
+                    .bind(self.clock.now())
+                    .fetch_one(self.pool())
+                    .await
+                    .unwrap();
+            (due == 0).then_some(())
+        };
+        assert!(eventually(idle).await.is_some(), "the worker never came to rest");
+    }
+
     /// Waits until the calls of the start are over: the platform is known and the balance was read.
     pub async fn until_none_due(&self) {
         let known = || async {
