@@ -51,9 +51,6 @@ pub async fn run(settings: Settings) -> Result<bool, Failed> {
 /// somebody thought was held back.
 fn not_obeyed(settings: &Settings) -> Vec<&'static str> {
     let set = [
-        ("SLUICEGATE_APPROVAL_ABOVE", !settings.approval_above.is_empty()),
-        ("SLUICEGATE_DAILY_CAP", !settings.daily_cap.is_empty()),
-        ("SLUICEGATE_DAILY_CAP_PER_DESTINATION", !settings.daily_cap_per_destination.is_empty()),
         ("SLUICEGATE_CORRIDORS", settings.corridors.is_some()),
         ("SLUICEGATE_RELEASE_ORDER=best_fit", settings.release_order == ReleaseOrder::BestFit),
     ];

@@ -35,7 +35,7 @@ pub struct Attempt {
     pub not_before: Option<OffsetDateTime>,
     /// Stripe answered with a 5xx, which it keeps for the key and will replay.
     pub answered: bool,
-    /// Stripe said not to repeat: no more sends before a look-up.
+    /// Stripe said not to repeat, or an earlier key ended in a failure: no more sends before a look-up.
     pub look_up_due: bool,
     /// Stripe showed that this key made something, but not what was asked for: nothing is sent any more, with
     /// this key or another, whatever look-ups find.
@@ -66,7 +66,9 @@ impl Attempt {
     /// long after the last call a look-up counts as proof.
     pub fn next_step(&self, clear: bool, grace: Duration, now: OffsetDateTime) -> Step {
         let (Some(first_sent_at), Some(ended_at)) = (self.first_sent_at, self.ended_at) else {
-            return if clear { self.no_sooner(Step::Send, now) } else { Step::Withdraw };
+            let first = self.look_up_due && self.empty_look_ups == 0;
+            let step = if first { Step::LookUp } else { Step::Send };
+            return if clear { self.no_sooner(step, now) } else { Step::Withdraw };
         };
         let look_up_at = ended_at + grace;
         let step = if now < look_up_at {
@@ -177,7 +179,15 @@ mod tests {
         let crashed = Attempt { ended_at: Some(s(30)), ..sent() };
         let rows: Vec<(&str, Attempt, bool, OffsetDateTime, Step)> = vec![
             ("never sent", fresh.clone(), true, T0, Step::Send),
-            ("never sent, not clear", fresh, false, T0, Step::Withdraw),
+            ("never sent, not clear", fresh.clone(), false, T0, Step::Withdraw),
+            ("to be looked up first", Attempt { look_up_due: true, ..fresh.clone() }, true, T0, Step::LookUp),
+            (
+                "looked up first",
+                Attempt { look_up_due: true, empty_look_ups: 1, ..fresh },
+                true,
+                T0,
+                Step::Send,
+            ),
             ("just sent", sent(), true, T0, Step::Wait(s(1))),
             ("a second later", sent(), true, s(1), Step::Send),
             ("a second later, not clear", sent(), false, s(1), Step::Wait(s(600))),

@@ -89,6 +89,10 @@ pub struct Controls {
     pub paused: bool,
     /// This one is held.
     pub held: bool,
+    /// It needs an approval and has none.
+    pub unapproved: bool,
+    /// The day's cap leaves no room for it.
+    pub capped: bool,
     /// Not before this.
     pub release_after: Option<OffsetDateTime>,
 }
@@ -114,8 +118,14 @@ impl Circumstances<'_> {
         if self.controls.held {
             reasons.push(Reason::OnHold);
         }
+        if self.controls.unapproved {
+            reasons.push(Reason::ApprovalRequired);
+        }
         if self.controls.release_after.is_some_and(|at| now < at) {
             reasons.push(Reason::Scheduled);
+        }
+        if self.controls.capped {
+            reasons.push(Reason::DailyCapReached);
         }
         match self.account {
             Some(known) => reasons.extend(known.reasons(policy)),
@@ -145,7 +155,7 @@ mod tests {
     }
 
     fn free() -> Controls {
-        Controls { paused: false, held: false, release_after: None }
+        Controls { paused: false, held: false, unapproved: false, capped: false, release_after: None }
     }
 
     #[test]
@@ -159,6 +169,14 @@ mod tests {
                 vec![Reason::ReleasesPaused],
             ),
             (Circumstances { controls: Controls { held: true, ..free() }, ..base() }, vec![Reason::OnHold]),
+            (
+                Circumstances { controls: Controls { unapproved: true, ..free() }, ..base() },
+                vec![Reason::ApprovalRequired],
+            ),
+            (
+                Circumstances { controls: Controls { capped: true, ..free() }, ..base() },
+                vec![Reason::DailyCapReached],
+            ),
             (
                 Circumstances {
                     controls: Controls { release_after: Some(NOW + Duration::SECOND), ..free() },
@@ -178,7 +196,13 @@ mod tests {
     #[test]
     fn all_reasons_that_apply_are_named_in_order() {
         let circumstances = Circumstances {
-            controls: Controls { paused: true, held: true, release_after: Some(NOW + Duration::DAY) },
+            controls: Controls {
+                paused: true,
+                held: true,
+                unapproved: true,
+                capped: true,
+                release_after: Some(NOW + Duration::DAY),
+            },
             account: None,
             topup: Some(Reason::TopupUnknown),
         };
@@ -188,7 +212,9 @@ mod tests {
             [
                 Reason::ReleasesPaused,
                 Reason::OnHold,
+                Reason::ApprovalRequired,
                 Reason::Scheduled,
+                Reason::DailyCapReached,
                 Reason::AccountUnknown,
                 Reason::TopupUnknown
             ]

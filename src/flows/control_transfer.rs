@@ -1,4 +1,4 @@
-//! Orders about one transfer: call it off, hold it, let it go on.
+//! Orders about one transfer: call it off, hold it, let it go on, approve it, try it once more.
 //!
 //! Each is decided on the locked transfer, in the transaction that carries it out, keeps its answer and puts
 //! it on record; whoever comes too late is told the status that was faster.
@@ -16,7 +16,7 @@ use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
 use crate::store::db::StoreError;
 use crate::store::transfers::{Change, Transfer};
-use crate::store::{tasks, transfers};
+use crate::store::{holds, tasks, transfers};
 
 /// What is ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,10 @@ pub enum Control {
     Hold,
     /// It may go on.
     Resume,
+    /// Somebody else than its creator says that it may go out.
+    Approve,
+    /// It failed, and is to be tried once more.
+    Retry,
 }
 
 impl Control {
@@ -35,6 +39,8 @@ impl Control {
             Self::Cancel => Action::TransferCanceled,
             Self::Hold => Action::TransferHeld,
             Self::Resume => Action::TransferResumed,
+            Self::Approve => Action::TransferApproved,
+            Self::Retry => Action::TransferRetried,
         }
     }
 }
@@ -48,6 +54,9 @@ pub enum OrderError {
     /// Its status does not allow it.
     #[error("a transfer that is {} can't be changed this way", .0.as_str())]
     State(Status),
+    /// Whoever asked for it can't approve it.
+    #[error("the key that asked for a transfer can't approve it")]
+    ApprovalByCreator,
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -81,6 +90,8 @@ pub async fn control(
         Control::Cancel => cancel(tx, ctx, actor, &transfer, now).await?,
         Control::Hold => set_hold(tx, ctx, actor, &transfer, true, now).await?,
         Control::Resume => set_hold(tx, ctx, actor, &transfer, false, now).await?,
+        Control::Approve => approve(tx, ctx, actor, &transfer, now).await?,
+        Control::Retry => retry(tx, ctx, actor, &transfer, now).await?,
     };
     let after = transfers::find(tx, id.as_str()).await?.ok_or(OrderError::NotFound)?;
     order.note(control.action(), id.as_str(), &json!({"reason": reason, "changed": changed}));
@@ -121,7 +132,7 @@ async fn set_hold(
         return Ok(false);
     }
     let id = transfer.id.as_str();
-    transfers::set_hold(tx, id, hold.then_some(actor.id.as_str()), now).await?;
+    holds::set_hold(tx, id, hold.then_some(actor.id.as_str()), now).await?;
     let mut reasons: Vec<Reason> =
         transfer.waiting_on.iter().copied().filter(|reason| *reason != Reason::OnHold).collect();
     if hold {
@@ -136,5 +147,56 @@ async fn set_hold(
         tasks::ring(tx, Kind::Funds, ctx.livemode, &[transfer.currency.as_str()], now).await?;
     }
     tasks::ring(tx, Kind::Transfer, ctx.livemode, &[id], now).await?;
+    Ok(true)
+}
+
+/// Approves a transfer; may be repeated. False when it needs no approval, or has one.
+async fn approve(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    actor: &Actor,
+    transfer: &Transfer,
+    now: OffsetDateTime,
+) -> Result<bool, OrderError> {
+    if !matches!(transfer.status, Status::Waiting | Status::Releasing) {
+        return Err(OrderError::State(transfer.status));
+    }
+    if actor.id == transfer.created_by {
+        return Err(OrderError::ApprovalByCreator);
+    }
+    let needed = ctx.limits.needs_approval(transfer.currency, transfer.amount_minor);
+    if transfer.approved_at.is_some() || !needed {
+        return Ok(false);
+    }
+    let id = transfer.id.as_str();
+    holds::set_approved(tx, id, &actor.id, now).await?;
+    let reasons: Vec<Reason> =
+        transfer.waiting_on.iter().copied().filter(|reason| *reason != Reason::ApprovalRequired).collect();
+    let change = Change { waiting_on: &reasons, ..Change::of(transfer) };
+    transfers::record_change(tx, transfer, &change, &format!("approved by {}", actor.id), now).await?;
+    tasks::ring(tx, Kind::Transfer, ctx.livemode, &[id], now).await?;
+    Ok(true)
+}
+
+/// Tries a failed transfer once more: with the next key, and only after a look-up found nothing.
+async fn retry(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    actor: &Actor,
+    transfer: &Transfer,
+    now: OffsetDateTime,
+) -> Result<bool, OrderError> {
+    if transfer.status != Status::Failed {
+        return Err(OrderError::State(transfer.status));
+    }
+    let change = Change {
+        status: Status::Waiting,
+        generation: transfer.generation + 1,
+        look_up_first: true,
+        failure: None,
+        ..Change::of(transfer)
+    };
+    transfers::record_change(tx, transfer, &change, &format!("tried again by {}", actor.id), now).await?;
+    tasks::ring(tx, Kind::Transfer, ctx.livemode, &[transfer.id.as_str()], now).await?;
     Ok(true)
 }

@@ -14,13 +14,14 @@ use super::transfer_snapshot::Snapshot;
 use super::{Context, FlowError};
 use crate::domain::funds::{Claim, Purse, Share};
 use crate::domain::ledger::Entry;
+use crate::domain::limits::{day_of, next_day};
 use crate::domain::money::Currency;
 use crate::domain::reason::Reason;
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
 use crate::store::db::StoreError;
 use crate::store::transfers::{Change, Transfer};
-use crate::store::{attempts, controls, ledger, line, tasks, transfers};
+use crate::store::{attempts, caps, controls, ledger, line, tasks, transfers};
 use crate::stripe::form;
 
 /// How many of the line are served in one transaction.
@@ -121,6 +122,10 @@ async fn serve_one(
     let reasons = snapshot.reasons(ctx, transfer, now);
     if !reasons.is_empty() {
         snapshot.ring_for_missing(tx, ctx, transfer, now).await?;
+        if reasons.contains(&Reason::DailyCapReached) {
+            let id = transfer.id.as_str();
+            tasks::ring(tx, Kind::Transfer, ctx.livemode, &[id], next_day(now)).await?;
+        }
         let change = Change { waiting_on: &reasons, ..Change::of(transfer) };
         transfers::record_change(tx, transfer, &change, "no longer ready", now).await?;
         return Ok(false);
@@ -166,11 +171,14 @@ async fn reserve(
     let reservation = transfer.reservations + 1;
     let entry = Entry::reservation(&transfer.id, reservation, shares);
     ledger::post(tx, ctx.livemode, transfer.currency, &entry, now).await?;
-    attempts::freeze(tx, transfer.id.as_str(), generation, &body, now).await?;
+    let (id, destination, today) = (transfer.id.as_str(), transfer.destination.as_str(), day_of(now));
+    attempts::freeze(tx, id, generation, &body, transfer.look_up_first, now).await?;
+    caps::count(tx, ctx.livemode, transfer.currency, today, destination, transfer.amount_minor).await?;
     let change = Change {
         status: Status::Releasing,
         generation,
         reservations: reservation,
+        counted_on: Some(today),
         expected_release_at: None,
         ..Change::of(transfer)
     };

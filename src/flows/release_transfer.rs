@@ -10,6 +10,7 @@ use super::transfer_snapshot::Snapshot;
 use super::{Context, FlowError};
 use crate::domain::ids::TransferId;
 use crate::domain::ledger::{Entry, Place};
+use crate::domain::limits::next_day;
 use crate::domain::reason::Reason;
 use crate::domain::release::{SEND_WITHIN, Step};
 use crate::domain::task::Kind;
@@ -18,7 +19,7 @@ use crate::store::attempts::{self, Attempt};
 use crate::store::db::StoreError;
 use crate::store::tasks::{self, Lease};
 use crate::store::transfers::{self, Change, Transfer};
-use crate::store::{controls, ledger};
+use crate::store::{caps, controls, ledger};
 use crate::stripe::error::StripeError;
 
 mod look_up;
@@ -75,7 +76,8 @@ async fn evaluate(
         tasks::ring(&mut tx, Kind::Funds, ctx.livemode, &[transfer.currency.as_str()], now).await?;
     }
     tx.commit().await?;
-    let later = [transfer.release_after, transfer.hold_off.map(|(until, _)| until)];
+    let tomorrow = reasons.contains(&Reason::DailyCapReached).then(|| next_day(now));
+    let later = [transfer.release_after, transfer.hold_off.map(|(until, _)| until), tomorrow];
     Ok(later.into_iter().flatten().filter(|at| *at > now).min())
 }
 
@@ -121,7 +123,7 @@ async fn step(
         }
         Step::NextKey => {
             attempts::close(&mut tx, transfer.id.as_str(), n, "superseded").await?;
-            attempts::freeze(&mut tx, transfer.id.as_str(), n + 1, &attempt.body, now).await?;
+            attempts::freeze(&mut tx, transfer.id.as_str(), n + 1, &attempt.body, false, now).await?;
             let change = Change {
                 generation: n + 1,
                 waiting_on: &[Reason::StripeUnavailable],
@@ -176,15 +178,18 @@ async fn withdraw(
         current.filter(|t| unsent && t.status == Status::Releasing && t.generation == transfer.generation)
     {
         give_back(&mut tx, ctx, &current, now).await?;
-        let change = Change { status: Status::Waiting, waiting_on: against, ..Change::of(&current) };
+        let change =
+            Change { status: Status::Waiting, waiting_on: against, counted_on: None, ..Change::of(&current) };
         transfers::record_change(&mut tx, &current, &change, "no longer ready, nothing was sent", now)
             .await?;
+        ring_for_room(&mut tx, ctx, &current, now).await?;
         tx.commit().await?;
     }
     Ok(())
 }
 
-/// Returns a reservation to its lots, under the currency's lock.
+/// Returns a reservation to its lots and to its day's caps, under the currency's lock. The change of the
+/// transfer that follows must forget the day.
 async fn give_back(
     tx: &mut PgConnection,
     ctx: &Context,
@@ -194,7 +199,25 @@ async fn give_back(
     let shares = ledger::list_shares(tx, transfer.id.as_str(), Place::Reserved).await?;
     let entry = Entry::reservation_return(&transfer.id, transfer.reservations, &shares);
     ledger::post(tx, ctx.livemode, transfer.currency, &entry, now).await?;
-    tasks::ring(tx, Kind::Funds, ctx.livemode, &[transfer.currency.as_str()], now).await
+    tasks::ring(tx, Kind::Funds, ctx.livemode, &[transfer.currency.as_str()], now).await?;
+    if let Some(day) = transfer.counted_on {
+        let (currency, destination) = (transfer.currency, transfer.destination.as_str());
+        caps::count(tx, ctx.livemode, currency, day, destination, -transfer.amount_minor).await?;
+    }
+    Ok(())
+}
+
+/// What was given back leaves room within the day's caps; rung last, as all bells of transfers are.
+async fn ring_for_room(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    transfer: &Transfer,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    if transfer.counted_on.is_none() || !ctx.limits.caps(transfer.currency) {
+        return Ok(());
+    }
+    caps::ring_capped(tx, ctx.livemode, transfer.currency, now).await
 }
 
 /// The call itself, and what it showed.

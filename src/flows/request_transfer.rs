@@ -11,6 +11,7 @@ use super::{Actor, Context, Once};
 use crate::domain::audit::Action;
 use crate::domain::funds::{Claim, Purse};
 use crate::domain::ids::{AccountId, TopupId, TransferId};
+use crate::domain::limits::Beyond;
 use crate::domain::money::Currency;
 use crate::domain::reason::Reason;
 use crate::domain::task::Kind;
@@ -42,6 +43,17 @@ pub struct Request {
     pub priority: i32,
 }
 
+/// Why a transfer was not taken on.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// On no day could it go out.
+    #[error("the amount alone is beyond the daily cap of {}", .0.cap_minor)]
+    BeyondCap(Beyond),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Stores a transfer and says why it waits. `render` makes the answer that is kept for the key.
 pub async fn create(
     ctx: &Context,
@@ -49,16 +61,19 @@ pub async fn create(
     once: &Once,
     request: Request,
     render: impl Fn(&Transfer) -> Value,
-) -> Result<Ordered, StoreError> {
+) -> Result<Ordered, RequestError> {
     let mut order = match begin_money(ctx, actor, once).await? {
         Begun::Before(before) => return Ok(before),
         Begun::Fresh(order) => order,
     };
+    if let Some(beyond) = ctx.limits.beyond_alone(request.currency, request.amount_minor) {
+        return Err(RequestError::BeyondCap(beyond));
+    }
     let now = order.now;
-    let mut transfer = new_transfer(ctx, request, now);
+    let mut transfer = new_transfer(ctx, actor, request, now);
     let tx = order.tx();
     controls::ensure_funds(tx, ctx.livemode, transfer.currency).await?;
-    transfers::insert(tx, &transfer, &actor.id, &once.key).await?;
+    transfers::insert(tx, &transfer, &once.key).await?;
     let reasons = reasons_to_wait(tx, ctx, &transfer, now).await?;
     // Not in the line for money yet: the worker looks again, with locks, and puts it there.
     let change = Change { waiting_on: &reasons, ..Change::of(&transfer) };
@@ -70,7 +85,7 @@ pub async fn create(
     transfer.waiting_on = reasons;
     tasks::ring(tx, Kind::Transfer, ctx.livemode, &[transfer.id.as_str()], now).await?;
     order.note(Action::TransferRequested, transfer.id.as_str(), &on_record(&transfer, &once.key));
-    order.end(Answer { status: 201, body: render(&transfer) }).await
+    Ok(order.end(Answer { status: 201, body: render(&transfer) }).await?)
 }
 
 /// All that was asked, so that the transfer can be told from the log alone.
@@ -90,7 +105,7 @@ fn on_record(transfer: &Transfer, idempotency_key: &str) -> Value {
     })
 }
 
-fn new_transfer(ctx: &Context, request: Request, now: OffsetDateTime) -> Transfer {
+fn new_transfer(ctx: &Context, actor: &Actor, request: Request, now: OffsetDateTime) -> Transfer {
     Transfer {
         id: TransferId::from_uuid(Uuid::now_v7()),
         livemode: ctx.livemode,
@@ -108,6 +123,10 @@ fn new_transfer(ctx: &Context, request: Request, now: OffsetDateTime) -> Transfe
         fundable: false,
         priority: request.priority,
         held_at: None,
+        created_by: actor.id.clone(),
+        approved_at: None,
+        counted_on: None,
+        look_up_first: false,
         generation: 1,
         reservations: 0,
         hold_off: None,

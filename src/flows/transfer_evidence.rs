@@ -85,6 +85,7 @@ pub async fn record(
         stripe_transfer: Some(seen.id.as_str()),
         amount_reversed_minor: reversed_minor,
         expected_release_at: None,
+        look_up_first: false,
         failure: None,
         ..Change::of(&transfer)
     };

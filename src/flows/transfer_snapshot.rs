@@ -7,13 +7,14 @@ use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
 use super::Context;
+use crate::domain::limits::{Used, day_of};
 use crate::domain::reason::Reason;
 use crate::domain::task::Kind;
-use crate::domain::transfer::Circumstances;
+use crate::domain::transfer::{Circumstances, Status};
 use crate::store::accounts::{self, Account, Lock};
 use crate::store::db::StoreError;
 use crate::store::transfers::Transfer;
-use crate::store::{controls, tasks, topups};
+use crate::store::{caps, controls, tasks, topups};
 
 /// An account that is taken to have left, but a transfer waits for, is asked for this often.
 const DEAUTHORIZED_LOOK: Duration = Duration::minutes(5);
@@ -22,6 +23,7 @@ const DEAUTHORIZED_LOOK: Duration = Duration::minutes(5);
 #[derive(Debug)]
 pub struct Snapshot {
     paused: bool,
+    used: Used,
     account: Option<Account>,
     topup: Option<Reason>,
     topup_unheard_of: bool,
@@ -37,6 +39,7 @@ impl Snapshot {
         let paused = controls::is_paused_locked(conn, ctx.livemode).await?;
         let destination = transfer.destination.as_str();
         let account = accounts::find_locked(conn, ctx.livemode, destination, Lock::Share).await?;
+        let used = used_today(conn, ctx, transfer).await?;
         let (mut topup, mut topup_unheard_of) = (None, false);
         if let Some(id) = &transfer.topup {
             let found = topups::find_for_share(conn, ctx.livemode, id.as_str()).await?;
@@ -52,14 +55,14 @@ impl Snapshot {
                 None => Some(Reason::TopupUnknown),
             };
         }
-        Ok(Self { paused, account, topup, topup_unheard_of })
+        Ok(Self { paused, used, account, topup, topup_unheard_of })
     }
 
     /// Every reason to wait that comes before money, in order. An account that was last described too long ago,
     /// or that is in doubt, counts as [`Reason::StripeUnavailable`] until it has been fetched.
     pub fn reasons(&self, ctx: &Context, transfer: &Transfer, now: OffsetDateTime) -> Vec<Reason> {
         let circumstances = Circumstances {
-            controls: transfer.controls(self.paused),
+            controls: transfer.controls(self.paused, &ctx.limits, self.used),
             account: self.account.as_ref().map(|account| &account.known),
             topup: self.topup,
         };
@@ -106,4 +109,13 @@ impl Snapshot {
         }
         Ok(())
     }
+}
+
+/// What was reserved today: exact for whoever holds the currency, and for others as true as a look can be.
+async fn used_today(conn: &mut PgConnection, ctx: &Context, transfer: &Transfer) -> Result<Used, StoreError> {
+    if transfer.status != Status::Waiting || !ctx.limits.caps(transfer.currency) {
+        return Ok(Used::default());
+    }
+    let (today, destination) = (day_of(ctx.clock.now()), transfer.destination.as_str());
+    caps::find_used(conn, ctx.livemode, transfer.currency, today, destination).await
 }

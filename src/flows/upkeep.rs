@@ -8,8 +8,9 @@ use uuid::Uuid;
 use super::{Context, FlowError};
 use crate::domain::event::{BALANCE_SUBJECT, Ourselves};
 use crate::domain::ids::AccountId;
+use crate::domain::limits::day_of;
 use crate::domain::task::Kind;
-use crate::store::{controls, idempotency, outbox, tasks};
+use crate::store::{caps, controls, idempotency, outbox, tasks};
 use crate::stripe::client::Lane;
 use crate::stripe::error::StripeError;
 use crate::stripe::wire;
@@ -18,6 +19,8 @@ use crate::stripe::wire;
 const ALIVE_FOR: Duration = Duration::seconds(35);
 /// Answers to POSTs that do not move money are kept this long.
 pub const ANSWERS_KEPT: Duration = Duration::hours(24);
+/// What was reserved in a day is kept this long, since it may still be given back.
+const USE_KEPT: Duration = Duration::days(40);
 /// Without a configured date, money that arrived this long before the first start still counts.
 const DEFAULT_FUNDS_SINCE: Duration = Duration::hours(1);
 
@@ -77,6 +80,7 @@ pub async fn tidy(ctx: &Context) -> Result<(), FlowError> {
     let mut conn = ctx.pool.acquire().await?;
     outbox::ensure_partitions(&mut conn, now).await?;
     while idempotency::delete_expired(&mut conn, now - ANSWERS_KEPT).await? > 0 {}
+    while caps::delete_before(&mut conn, day_of(now - USE_KEPT)).await? > 0 {}
     Ok(())
 }
 

@@ -10,11 +10,13 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::domain::limits::Beyond;
 use crate::domain::task::Fault;
 use crate::flows::FlowError;
 use crate::flows::control_transfer::OrderError;
 use crate::flows::operate::OperateError;
 use crate::flows::receive::ReceiveError;
+use crate::flows::request_transfer::RequestError;
 use crate::store::views::StoreError;
 
 macro_rules! codes {
@@ -44,6 +46,7 @@ codes! {
     IdempotencyKeyInvalid = BAD_REQUEST "idempotency_key_invalid" "The Idempotency-Key is not well formed",
     Unauthorized = UNAUTHORIZED "unauthorized" "No valid API key",
     Forbidden = FORBIDDEN "forbidden" "The API key's scope does not reach this far",
+    ApprovalByCreator = FORBIDDEN "approval_by_creator" "A transfer needs an approval by another key",
     NotFound = NOT_FOUND "not_found" "No such path",
     AccountUnknown = NOT_FOUND "account_unknown" "Unknown account",
     TopupUnknown = NOT_FOUND "topup_unknown" "Unknown top-up",
@@ -188,7 +191,26 @@ impl From<OrderError> for Problem {
                     format!("The transfer is {}; that can't be done with it any more.", status.as_str());
                 Self::new(Code::TransferState, detail)
             }
+            OrderError::ApprovalByCreator => {
+                let detail = "Approve it with another API key than the one that asked for it.";
+                Self::new(Code::ApprovalByCreator, detail)
+            }
             OrderError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<RequestError> for Problem {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::BeyondCap(Beyond { cap_minor, per_destination }) => {
+                let of = if per_destination { " per destination" } else { "" };
+                let detail = format!(
+                    "is alone beyond the daily cap{of} of {cap_minor} minor units: split it, or have the cap raised"
+                );
+                Self::field("/amount", detail)
+            }
+            RequestError::Store(error) => error.into(),
         }
     }
 }

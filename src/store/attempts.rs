@@ -60,17 +60,21 @@ pub async fn find(conn: &mut PgConnection, transfer: &str, n: i32) -> Result<Opt
     Ok(sqlx::query_as(SQL).bind(transfer).bind(n).fetch_optional(conn).await?)
 }
 
-/// Freezes the body for this N; one that was frozen before stays as it is.
+/// Freezes the body for this N; one that was frozen before stays as it is. `look_up_first` keeps it from being
+/// sent before a look-up found nothing.
 pub async fn freeze(
     conn: &mut PgConnection,
     transfer: &str,
     n: i32,
     body: &str,
+    look_up_first: bool,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- freeze
-        insert into attempts (transfer, n, body, prepared_at) values ($1, $2, $3, $4) on conflict do nothing";
-    sqlx::query(SQL).bind(transfer).bind(n).bind(body).bind(now).execute(conn).await?;
+        insert into attempts (transfer, n, body, look_up_due, prepared_at) values ($1, $2, $3, $4, $5)
+        on conflict do nothing";
+    let query = sqlx::query(SQL).bind(transfer).bind(n).bind(body).bind(look_up_first).bind(now);
+    query.execute(conn).await?;
     Ok(())
 }
 
@@ -83,7 +87,8 @@ pub async fn begin_send(
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- begin_send
         update attempts set sends = sends + 1, first_sent_at = coalesce(first_sent_at, $3), last_sent_at = $3,
-            in_flight = true, empty_look_ups = 0, last_look_up_at = null, not_before = null
+            in_flight = true, empty_look_ups = 0, last_look_up_at = null, not_before = null,
+            look_up_due = look_up_due and sends > 0
         where transfer = $1 and n = $2";
     sqlx::query(SQL).bind(transfer).bind(n).bind(now).execute(conn).await?;
     Ok(())

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use sqlx::types::Json;
-use sqlx::types::time::OffsetDateTime;
+use sqlx::types::time::{Date, OffsetDateTime};
 use sqlx::{FromRow, PgConnection};
 
 use super::db::StoreError;
 use crate::domain::ids::{AccountId, StripeTransferId, TopupId, TransferId};
+use crate::domain::limits::{Limits, Used};
 use crate::domain::money::Currency;
 use crate::domain::reason::{Reason, codes};
 use crate::domain::transfer::{Controls, Status};
@@ -45,6 +46,14 @@ pub struct Transfer {
     pub priority: i32,
     /// Since when it is held.
     pub held_at: Option<OffsetDateTime>,
+    /// Which key asked for it.
+    pub created_by: String,
+    /// When another key approved it.
+    pub approved_at: Option<OffsetDateTime>,
+    /// The UTC day whose caps its reservation counts towards.
+    pub counted_on: Option<Date>,
+    /// The next key is not used before a look-up found nothing.
+    pub look_up_first: bool,
     /// N of the idempotency key used now or next.
     pub generation: i32,
     /// How often its money was reserved.
@@ -67,8 +76,16 @@ pub struct Transfer {
 
 impl Transfer {
     /// What operators and the caller decided about it.
-    pub fn controls(&self, paused: bool) -> Controls {
-        Controls { paused, held: self.held_at.is_some(), release_after: self.release_after }
+    pub fn controls(&self, paused: bool, limits: &Limits, used: Used) -> Controls {
+        // Once its own money is reserved, it is counted: it can't be in its own way.
+        let counts = self.status == Status::Waiting;
+        Controls {
+            paused,
+            held: self.held_at.is_some(),
+            unapproved: self.approved_at.is_none() && limits.needs_approval(self.currency, self.amount_minor),
+            capped: counts && limits.cap_reached(self.currency, self.amount_minor, used),
+            release_after: self.release_after,
+        }
     }
 
     /// The label it carries at Stripe, by which a lost answer is found again.
@@ -95,6 +112,10 @@ pub(super) struct Row {
     fundable: bool,
     priority: i32,
     held_at: Option<OffsetDateTime>,
+    created_by: String,
+    approved_at: Option<OffsetDateTime>,
+    counted_on: Option<Date>,
+    look_up_first: bool,
     generation: i32,
     reservations: i32,
     hold_off_until: Option<OffsetDateTime>,
@@ -131,6 +152,10 @@ impl Row {
             fundable: self.fundable,
             priority: self.priority,
             held_at: self.held_at,
+            created_by: self.created_by,
+            approved_at: self.approved_at,
+            counted_on: self.counted_on,
+            look_up_first: self.look_up_first,
             generation: self.generation,
             reservations: self.reservations,
             hold_off: self.hold_off_until.zip(self.hold_off_reason.as_deref().and_then(Reason::parse)),
@@ -147,7 +172,6 @@ impl Row {
 pub async fn insert(
     conn: &mut PgConnection,
     transfer: &Transfer,
-    created_by: &str,
     idempotency_key: &str,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- insert_transfer
@@ -166,7 +190,7 @@ pub async fn insert(
         .bind(Json(&transfer.metadata))
         .bind(transfer.release_after)
         .bind(transfer.priority)
-        .bind(created_by)
+        .bind(&transfer.created_by)
         .bind(idempotency_key)
         .bind(transfer.created_at)
         .execute(conn)
@@ -241,6 +265,10 @@ pub struct Change<'a> {
     pub generation: i32,
     /// How often its money was reserved.
     pub reservations: i32,
+    /// The UTC day whose caps its reservation counts towards.
+    pub counted_on: Option<Date>,
+    /// The next key is not used before a look-up found nothing.
+    pub look_up_first: bool,
     /// Its id at Stripe.
     pub stripe_transfer: Option<&'a str>,
     /// What came back, in minor units.
@@ -259,6 +287,8 @@ impl<'a> Change<'a> {
             expected_release_at: transfer.expected_release_at,
             generation: transfer.generation,
             reservations: transfer.reservations,
+            counted_on: transfer.counted_on,
+            look_up_first: transfer.look_up_first,
             stripe_transfer: transfer.stripe_transfer.as_ref().map(|id| id.as_str()),
             amount_reversed_minor: transfer.amount_reversed_minor,
             failure: transfer.failure.as_ref().map(|(code, text)| (code.as_str(), text.as_str())),
@@ -277,7 +307,8 @@ pub async fn record_change(
     const SQL: &str = "-- record_change
         update transfers set status = $2, waiting_on = $3, fundable = $4, generation = $5, reservations = $6,
             stripe_transfer = $7, amount_reversed = $8, failure_code = $9, failure_message = $10,
-            expected_release_at = $11, updated_at = case when $12 then $13 else updated_at end,
+            expected_release_at = $11, counted_on = $14, look_up_first = $15,
+            updated_at = case when $12 then $13 else updated_at end,
             released_at = case when $7::text is not null then coalesce(released_at, $13) end
         where id = $1";
     let seen_change = transfer.status != change.status
@@ -298,6 +329,8 @@ pub async fn record_change(
         .bind(change.expected_release_at)
         .bind(seen_change)
         .bind(now)
+        .bind(change.counted_on)
+        .bind(change.look_up_first)
         .execute(&mut *conn)
         .await?;
     if seen_change {
@@ -325,32 +358,5 @@ pub async fn insert_history(
         .bind(cause)
         .execute(conn)
         .await?;
-    Ok(())
-}
-
-/// Keeps a transfer from being tried again before `until`.
-pub async fn set_hold_off(
-    conn: &mut PgConnection,
-    id: &str,
-    until: OffsetDateTime,
-    reason: Reason,
-) -> Result<(), StoreError> {
-    const SQL: &str = "-- set_hold_off
-        update transfers set hold_off_until = $2, hold_off_reason = $3 where id = $1";
-    sqlx::query(SQL).bind(id).bind(until).bind(reason.code()).execute(conn).await?;
-    Ok(())
-}
-
-/// Holds a transfer back (`by` whom) or lets it go on.
-pub async fn set_hold(
-    conn: &mut PgConnection,
-    id: &str,
-    by: Option<&str>,
-    now: OffsetDateTime,
-) -> Result<(), StoreError> {
-    const SQL: &str = "-- set_hold
-        update transfers set held_by = $2, held_at = case when $2::text is not null then $3 end, updated_at = $3
-        where id = $1";
-    sqlx::query(SQL).bind(id).bind(by).bind(now).execute(conn).await?;
     Ok(())
 }

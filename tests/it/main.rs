@@ -8,6 +8,7 @@
 
 mod audit;
 mod campaign;
+mod controls;
 mod crash;
 mod embedded;
 mod events;

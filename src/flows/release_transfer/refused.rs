@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
 use super::send::{self, Sent};
-use super::{Context, FlowError, give_back, show_unknown};
+use super::{Context, FlowError, give_back, ring_for_room, show_unknown};
 use crate::domain::audit::{self, Action};
 use crate::domain::event::BALANCE_SUBJECT;
 use crate::domain::funds::next_balance_check;
@@ -17,10 +17,10 @@ use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
 use crate::store::attempts::SendEnd;
 use crate::store::audit as log;
-use crate::store::controls;
 use crate::store::db::StoreError;
 use crate::store::tasks::{self, Lease};
 use crate::store::transfers::{self, Change, Transfer};
+use crate::store::{controls, holds};
 use crate::stripe::error::Failure;
 
 /// Who stops the releases where Stripe refuses our configuration.
@@ -79,6 +79,7 @@ pub(super) async fn record(
             let change = Change {
                 status: Status::Waiting,
                 waiting_on: &[Reason::ReleasesPaused],
+                counted_on: None,
                 ..Change::of(&current)
             };
             transfers::record_change(&mut tx, &current, &change, &cause, now).await?;
@@ -90,6 +91,7 @@ pub(super) async fn record(
             let change = Change {
                 status: Status::Failed,
                 failure: Some((code, &refusal.message)),
+                counted_on: None,
                 ..Change::of(&current)
             };
             transfers::record_change(&mut tx, &current, &change, "Stripe refused it for good", now).await?;
@@ -98,6 +100,7 @@ pub(super) async fn record(
         // Neither is definite, and neither comes here: `unknown` took them above.
         Sorted::SlowDown | Sorted::LookUp => None,
     };
+    ring_for_room(&mut tx, ctx, &current, now).await?;
     // Last, since rings lock the rows of many tasks in their own order, this one's among them.
     if !tasks::hold(&mut tx, lease, ctx.clock.now()).await? {
         return Err(FlowError::LeaseLost);
@@ -199,7 +202,7 @@ async fn wait_for_account(
     now: OffsetDateTime,
 ) -> Result<Option<OffsetDateTime>, StoreError> {
     let until = now + pause_after(transfer.generation + 1).min(Duration::HOUR);
-    transfers::set_hold_off(tx, transfer.id.as_str(), until, Reason::TransfersInactive).await?;
+    holds::set_hold_off(tx, transfer.id.as_str(), until, Reason::TransfersInactive).await?;
     tasks::ring(tx, Kind::Account, ctx.livemode, &[transfer.destination.as_str()], now).await?;
     wait(tx, transfer, refusal, Reason::TransfersInactive, false, now).await?;
     Ok(Some(until))
@@ -219,6 +222,7 @@ async fn wait(
         waiting_on: &[reason],
         fundable,
         generation: transfer.generation + 1,
+        counted_on: None,
         ..Change::of(transfer)
     };
     transfers::record_change(tx, transfer, &change, &format!("Stripe refused: {}", refusal.message), now)

@@ -172,6 +172,32 @@ pub(in crate::http) async fn resume(
     carry_out(&state, &actor, &id, Control::Resume, key, body).await
 }
 
+/// `POST /v1/transfers/{id}/approve`
+pub(in crate::http) async fn approve(
+    State(state): State<Shared>,
+    Operator(actor): Operator,
+    Id(id): Id,
+    key: Key,
+    params: Params,
+    OptionalBody(body): OptionalBody,
+) -> Result<Answer, Problem> {
+    params.finish()?;
+    carry_out(&state, &actor, &id, Control::Approve, key, body).await
+}
+
+/// `POST /v1/transfers/{id}/retry`
+pub(in crate::http) async fn retry(
+    State(state): State<Shared>,
+    Operator(actor): Operator,
+    Id(id): Id,
+    key: Key,
+    params: Params,
+    OptionalBody(body): OptionalBody,
+) -> Result<Answer, Problem> {
+    params.finish()?;
+    carry_out(&state, &actor, &id, Control::Retry, key, body).await
+}
+
 async fn carry_out(
     state: &AppState,
     actor: &Actor,

@@ -1,0 +1,76 @@
+//! What was reserved in a UTC day, for the daily caps. Changed only by whoever holds the currency's lock.
+
+use sqlx::PgConnection;
+use sqlx::types::time::{Date, OffsetDateTime};
+
+use super::db::StoreError;
+use crate::domain::limits::Used;
+use crate::domain::money::Currency;
+
+/// What a day's reservations add up to, in all and for one destination.
+pub async fn find_used(
+    conn: &mut PgConnection,
+    livemode: bool,
+    currency: Currency,
+    day: Date,
+    destination: &str,
+) -> Result<Used, StoreError> {
+    const SQL: &str = "-- find_used
+        select coalesce(sum(amount) filter (where destination = ''), 0)::bigint,
+            coalesce(sum(amount) filter (where destination = $4), 0)::bigint
+        from cap_usage where livemode = $1 and currency = $2 and day = $3 and destination in ('', $4)";
+    let query = sqlx::query_as(SQL).bind(livemode).bind(currency.as_str()).bind(day).bind(destination);
+    let (in_all_minor, for_destination_minor) = query.fetch_one(conn).await?;
+    Ok(Used { in_all_minor, for_destination_minor })
+}
+
+/// Counts a reservation towards a day, or with a negative amount takes it back from that day.
+pub async fn count(
+    conn: &mut PgConnection,
+    livemode: bool,
+    currency: Currency,
+    day: Date,
+    destination: &str,
+    amount_minor: i64,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- count_use
+        insert into cap_usage as u (livemode, currency, day, destination, amount)
+        values ($1, $2, $3, '', greatest($5, 0)), ($1, $2, $3, $4, greatest($5, 0))
+        on conflict (livemode, currency, day, destination) do update set amount = greatest(u.amount + $5, 0)";
+    sqlx::query(SQL)
+        .bind(livemode)
+        .bind(currency.as_str())
+        .bind(day)
+        .bind(destination)
+        .bind(amount_minor)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Rings the transfers of a currency that wait for another day: there is room again.
+pub async fn ring_capped(
+    conn: &mut PgConnection,
+    livemode: bool,
+    currency: Currency,
+    at: OffsetDateTime,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- ring_capped
+        insert into tasks (kind, subject, livemode, run_at)
+        select 'transfer', id, livemode, $3 from transfers
+        where livemode = $1 and currency = $2 and status = 'waiting' and 'daily_cap_reached' = any (waiting_on)
+        order by id
+        on conflict (kind, subject, livemode) where event_id is null do update set
+            run_at = case when tasks.token is null then least(tasks.run_at, excluded.run_at) else tasks.run_at end,
+            next_at = case when tasks.token is null then null else least(tasks.next_at, excluded.run_at) end";
+    sqlx::query(SQL).bind(livemode).bind(currency.as_str()).bind(at).execute(conn).await?;
+    Ok(())
+}
+
+/// Lets the counts of days before this one go, at most a thousand at a time.
+pub async fn delete_before(conn: &mut PgConnection, day: Date) -> Result<u64, StoreError> {
+    const SQL: &str = "-- delete_old_use
+        delete from cap_usage where (livemode, currency, day, destination) in (
+            select livemode, currency, day, destination from cap_usage where day < $1 limit 1000)";
+    Ok(sqlx::query(SQL).bind(day).execute(conn).await?.rows_affected())
+}
