@@ -1,7 +1,9 @@
 //! The commands: the only place that reads the configuration and wires the parts.
 
+mod audit;
 pub mod database;
 mod demo;
+mod output;
 mod sandbox;
 mod serve;
 pub mod service;
@@ -46,6 +48,9 @@ enum Command {
     /// Apply the migrations and exit
     #[command(after_help = "Example:\n  sluicegate migrate --database-url postgres://…")]
     Migrate(Box<Flags>),
+    /// Check the audit log
+    #[command(subcommand, arg_required_else_help = true)]
+    Audit(audit::Command),
 }
 
 /// Why a command did not succeed: the user's words, or the world.
@@ -106,6 +111,11 @@ async fn dispatch(command: Command) -> Result<bool, Failed> {
             let settings = settings(&flags)?;
             telemetry::init(settings.log_format, settings.log_filter.as_deref());
             migrate(settings).await
+        }
+        Command::Audit(audit::Command::Verify { expect, output, flags }) => {
+            let settings = settings(&flags)?;
+            telemetry::init(settings.log_format, settings.log_filter.as_deref());
+            audit::verify(settings, &expect, output).await
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::domain::account::Policy;
 use crate::domain::limits::{Limits, ReleaseOrder};
 use crate::domain::topup::Rule;
 use crate::flows::receive::Intake;
-use crate::flows::{Context, upkeep};
+use crate::flows::{Context, catch_up, upkeep};
 use crate::http::{self, AdminKey, AppState};
 use crate::store::db;
 use crate::stripe::client::{Client, ClientConfig};
@@ -116,6 +116,8 @@ pub async fn start(plan: Plan, clock: Clock) -> anyhow::Result<Running> {
     let pool = connect(&plan.database_url, plan.connections).await?;
     db::migrate(&pool).await.context("the migrations could not be applied")?;
     let ctx = context(&plan, pool.clone(), clock)?;
+    // Before anything can be released: this database may be one that was restored from a backup.
+    let heartbeat = catch_up::beat(&ctx, None).await.context("the heartbeat could not be kept")?;
     upkeep::begin(&ctx, plan.funds_since).await.context("the first rows could not be written")?;
 
     let (stop, parts, wake) = (CancellationToken::new(), TaskTracker::new(), Wake::default());
@@ -139,6 +141,7 @@ pub async fn start(plan: Plan, clock: Clock) -> anyhow::Result<Running> {
         Arc::clone(&ourselves),
         presence,
         holder,
+        heartbeat,
         wake.clone(),
         stop.clone(),
     );

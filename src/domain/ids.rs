@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 /// The longest id Stripe says it will ever send, in bytes.
@@ -74,10 +75,29 @@ ids! {
 }
 
 impl TransferId {
-    /// A new id from a time-ordered 128-bit number (UUID version 7).
-    pub fn from_uuid(uuid: Uuid) -> Self {
-        Self(format!("{}{}", Self::PREFIX, base32(uuid)))
+    /// How many characters at the end of an id follow from the caller's Idempotency-Key.
+    const MARK: usize = 12;
+
+    /// A new id: the time of a time-ordered 128-bit number (UUID version 7), and in place of its random tail
+    /// what the caller's Idempotency-Key hashes to. A database that was restored from a backup thus knows by
+    /// the id, which Stripe keeps, that a key was used before.
+    pub fn for_key(uuid: Uuid, key: &str) -> Self {
+        let tail = u64::from_be_bytes(hash_of_key(key));
+        let number = (uuid.as_u128() >> 64 << 64) | u128::from(tail);
+        Self(format!("{}{}", Self::PREFIX, base32(Uuid::from_u128(number))))
     }
+
+    /// The end of every id that was made for this key.
+    pub fn mark_of_key(key: &str) -> String {
+        let id = Self::for_key(Uuid::nil(), key).0;
+        id[id.len() - Self::MARK..].to_owned()
+    }
+}
+
+fn hash_of_key(key: &str) -> [u8; 8] {
+    let mut tail = [0; 8];
+    tail.copy_from_slice(&Sha256::digest(key.as_bytes())[..8]);
+    tail
 }
 
 impl KeyId {
@@ -112,11 +132,22 @@ mod tests {
 
     #[test]
     fn own_ids_sort_by_their_time() {
-        let early = TransferId::from_uuid(Uuid::from_u128(1 << 80));
-        let late = TransferId::from_uuid(Uuid::from_u128(2 << 80));
+        let early = TransferId::for_key(Uuid::from_u128(1 << 80), "b");
+        let late = TransferId::for_key(Uuid::from_u128(2 << 80), "a");
         assert!(early < late);
         assert_eq!(early.as_str().len(), "xfer_".len() + 26);
-        assert_eq!(TransferId::from_uuid(Uuid::max()).as_str(), "xfer_7ZZZZZZZZZZZZZZZZZZZZZZZZZ");
+        assert_eq!(KeyId::from_uuid(Uuid::max()).as_str(), "key_7ZZZZZZZZZZZZZZZZZZZZZZZZZ");
         assert!(TransferId::parse(early.as_str()).is_ok());
+    }
+
+    #[test]
+    fn an_id_shows_which_key_it_was_made_for() {
+        let (one, two) = (Uuid::from_u128(1 << 80), Uuid::from_u128(2 << 80));
+        let mark = TransferId::mark_of_key("order-17");
+        assert!(TransferId::for_key(one, "order-17").as_str().ends_with(&mark));
+        assert!(TransferId::for_key(two, "order-17").as_str().ends_with(&mark));
+        assert!(!TransferId::for_key(one, "order-18").as_str().ends_with(&mark));
+        // Fixed: an id of one version must be known again by every later one.
+        assert_eq!(mark, "5A8EMFD8PQEG");
     }
 }

@@ -17,12 +17,21 @@ pub enum Kind {
     Funds,
     /// The platform's balance at Stripe.
     Balance,
+    /// Stripe's transfers, which a restored database may have forgotten.
+    CatchUp,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 6] =
-        [Self::Account, Self::Topup, Self::StripeTransfer, Self::Transfer, Self::Funds, Self::Balance];
+    pub const ALL: [Kind; 7] = [
+        Self::Account,
+        Self::Topup,
+        Self::StripeTransfer,
+        Self::Transfer,
+        Self::Funds,
+        Self::Balance,
+        Self::CatchUp,
+    ];
 
     /// The word in the database and in metrics.
     pub fn as_str(self) -> &'static str {
@@ -33,6 +42,7 @@ impl Kind {
             Self::Transfer => "transfer",
             Self::Funds => "funds",
             Self::Balance => "balance",
+            Self::CatchUp => "catch_up",
         }
     }
 

@@ -19,6 +19,7 @@ use crate::store::outbox::{self, StoredEvent};
 use crate::stripe::client::Client;
 use crate::stripe::error::StripeError;
 
+pub mod catch_up;
 pub mod control_transfer;
 pub mod fund_transfers;
 pub mod observe_transfer;

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::order::{Answer, Begun, Ordered, begin_money};
+use super::order::{Answer, Begun, Order, Ordered, begin_money};
 use super::transfer_snapshot::Snapshot;
 use super::{Actor, Context, Once};
 use crate::domain::audit::Action;
@@ -69,8 +69,15 @@ pub async fn create(
     if let Some(beyond) = ctx.limits.beyond_alone(request.currency, request.amount_minor) {
         return Err(RequestError::BeyondCap(beyond));
     }
+    match asked_before_a_restore(&mut order, ctx, &once.key, &request).await? {
+        None => {}
+        Some(Remembered::Otherwise) => return Ok(Ordered::KeyReused),
+        Some(Remembered::AsAsked(adopted)) => {
+            return Ok(order.end(Answer { status: 201, body: render(&adopted) }).await?);
+        }
+    }
     let now = order.now;
-    let mut transfer = new_transfer(ctx, actor, request, now);
+    let mut transfer = new_transfer(ctx, actor, &once.key, request, now);
     let tx = order.tx();
     controls::ensure_funds(tx, ctx.livemode, transfer.currency).await?;
     transfers::insert(tx, &transfer, &once.key).await?;
@@ -105,37 +112,45 @@ fn on_record(transfer: &Transfer, idempotency_key: &str) -> Value {
     })
 }
 
-fn new_transfer(ctx: &Context, actor: &Actor, request: Request, now: OffsetDateTime) -> Transfer {
+fn new_transfer(ctx: &Context, actor: &Actor, key: &str, request: Request, now: OffsetDateTime) -> Transfer {
+    let id = TransferId::for_key(Uuid::now_v7(), key);
+    let sum = (request.amount_minor, request.currency);
     Transfer {
-        id: TransferId::from_uuid(Uuid::now_v7()),
-        livemode: ctx.livemode,
-        status: Status::Waiting,
-        waiting_on: Vec::new(),
-        destination: request.destination,
-        amount_minor: request.amount_minor,
-        currency: request.currency,
         topup: request.topup,
         transfer_group: request.transfer_group,
         description: request.description,
         metadata: request.metadata,
         expected_release_at: request.release_after.filter(|at| *at > now),
         release_after: request.release_after,
-        fundable: false,
         priority: request.priority,
-        held_at: None,
-        created_by: actor.id.clone(),
-        approved_at: None,
-        counted_on: None,
-        look_up_first: false,
-        generation: 1,
-        reservations: 0,
-        hold_off: None,
-        stripe_transfer: None,
-        amount_reversed_minor: 0,
-        failure: None,
-        created_at: now,
-        updated_at: now,
+        ..Transfer::new(id, ctx.livemode, request.destination, sum, &actor.id, now)
     }
+}
+
+/// What was first asked for with this key and taken in again after a restore forgot it: asking once more does
+/// not pay once more.
+async fn asked_before_a_restore(
+    order: &mut Order,
+    ctx: &Context,
+    key: &str,
+    request: &Request,
+) -> Result<Option<Remembered>, StoreError> {
+    let mark = TransferId::mark_of_key(key);
+    let Some(adopted) = transfers::find_adopted(order.tx(), ctx.livemode, &mark).await? else {
+        return Ok(None);
+    };
+    let same = adopted.destination == request.destination
+        && adopted.amount_minor == request.amount_minor
+        && adopted.currency == request.currency;
+    Ok(Some(if same { Remembered::AsAsked(Box::new(adopted)) } else { Remembered::Otherwise }))
+}
+
+/// What a key was used for before a restore.
+enum Remembered {
+    /// For this.
+    AsAsked(Box<Transfer>),
+    /// For another transfer.
+    Otherwise,
 }
 
 /// The first answer to "why does it wait?": as true as a look without locks can be. The worker decides.

@@ -14,7 +14,7 @@ use crate::domain::transfer::{Circumstances, Status};
 use crate::store::accounts::{self, Account, Lock};
 use crate::store::db::StoreError;
 use crate::store::transfers::Transfer;
-use crate::store::{caps, controls, tasks, topups};
+use crate::store::{caps, controls, heartbeats, tasks, topups};
 
 /// An account that is taken to have left, but a transfer waits for, is asked for this often.
 const DEAUTHORIZED_LOOK: Duration = Duration::minutes(5);
@@ -36,7 +36,8 @@ impl Snapshot {
         ctx: &Context,
         transfer: &Transfer,
     ) -> Result<Self, StoreError> {
-        let paused = controls::is_paused_locked(conn, ctx.livemode).await?;
+        let stopped = controls::is_paused_locked(conn, ctx.livemode).await?;
+        let paused = stopped || heartbeats::is_catching_up(conn, ctx.livemode).await?;
         let destination = transfer.destination.as_str();
         let account = accounts::find_locked(conn, ctx.livemode, destination, Lock::Share).await?;
         let used = used_today(conn, ctx, transfer).await?;

@@ -12,6 +12,7 @@ use axum::response::IntoResponse;
 use metrics::Label;
 use serde_json::{Value, json};
 
+use super::api::maybe;
 use super::state::{AppState, Shared};
 use crate::store::views::{self, Gauges};
 
@@ -35,8 +36,26 @@ pub(super) async fn ready(State(state): State<Shared>) -> impl IntoResponse {
         (true, false) => "missing",
         (false, false) => "unknown",
     };
-    let body = json!({"status": word(ready), "database": word(health.database), "migrations": migrations});
+    let body = json!({
+        "status": word(ready), "database": word(health.database), "migrations": migrations,
+        "details": details(&state, ready).await,
+    });
     (status, Json(body))
+}
+
+/// What does not keep it from working, but is good to know. Left out where the database does not answer.
+async fn details(state: &AppState, ready: bool) -> Value {
+    if !ready {
+        return Value::Null;
+    }
+    let told = tokio::time::timeout(PATIENCE, views::progress(&state.ctx.pool, state.ctx.livemode)).await;
+    match told {
+        Ok(Ok(progress)) => json!({
+            "catching_up_since": maybe(progress.catch_up.as_ref().map(|catch_up| catch_up.from)),
+            "transfers_matched": progress.catch_up.map(|catch_up| catch_up.seen),
+        }),
+        Ok(Err(_)) | Err(_) => Value::Null,
+    }
 }
 
 /// `GET /metrics`: Prometheus text. Without the database, what the process itself counts is still told.

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod caps;
 pub mod controls;
 pub mod db;
+pub mod heartbeats;
 pub mod holds;
 pub mod idempotency;
 pub mod keys;

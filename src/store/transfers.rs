@@ -1,172 +1,16 @@
 //! Transfers and their history.
 
-use std::collections::BTreeMap;
+mod row;
 
+use sqlx::PgConnection;
 use sqlx::types::Json;
 use sqlx::types::time::{Date, OffsetDateTime};
-use sqlx::{FromRow, PgConnection};
 
+pub(super) use self::row::Row;
+pub use self::row::Transfer;
 use super::db::StoreError;
-use crate::domain::ids::{AccountId, StripeTransferId, TopupId, TransferId};
-use crate::domain::limits::{Limits, Used};
-use crate::domain::money::Currency;
 use crate::domain::reason::{Reason, codes};
-use crate::domain::transfer::{Controls, Status};
-
-/// A transfer as stored.
-#[derive(Clone, Debug)]
-pub struct Transfer {
-    /// Ours.
-    pub id: TransferId,
-    /// Live or test mode.
-    pub livemode: bool,
-    /// Where it stands.
-    pub status: Status,
-    /// Why it waits.
-    pub waiting_on: Vec<Reason>,
-    /// Whom it pays.
-    pub destination: AccountId,
-    /// How much, in minor units.
-    pub amount_minor: i64,
-    /// In which currency.
-    pub currency: Currency,
-    /// The top-up it must be paid from.
-    pub topup: Option<TopupId>,
-    /// The caller's label; none means its own id.
-    pub transfer_group: Option<String>,
-    /// The caller's text.
-    pub description: Option<String>,
-    /// The caller's pairs.
-    pub metadata: BTreeMap<String, String>,
-    /// Not before this.
-    pub release_after: Option<OffsetDateTime>,
-    /// It waits for nothing but money.
-    pub fundable: bool,
-    /// Higher goes first.
-    pub priority: i32,
-    /// Since when it is held.
-    pub held_at: Option<OffsetDateTime>,
-    /// Which key asked for it.
-    pub created_by: String,
-    /// When another key approved it.
-    pub approved_at: Option<OffsetDateTime>,
-    /// The UTC day whose caps its reservation counts towards.
-    pub counted_on: Option<Date>,
-    /// The next key is not used before a look-up found nothing.
-    pub look_up_first: bool,
-    /// N of the idempotency key used now or next.
-    pub generation: i32,
-    /// How often its money was reserved.
-    pub reservations: i32,
-    /// Not tried again before this, for this reason: Stripe refused it for a cause on the account's side.
-    pub hold_off: Option<(OffsetDateTime, Reason)>,
-    /// When it should go out, as far as that is known.
-    pub expected_release_at: Option<OffsetDateTime>,
-    /// Its id at Stripe.
-    pub stripe_transfer: Option<StripeTransferId>,
-    /// What came back, in minor units.
-    pub amount_reversed_minor: i64,
-    /// Stripe's refusal: code and text.
-    pub failure: Option<(String, String)>,
-    /// When it was asked for.
-    pub created_at: OffsetDateTime,
-    /// When it last changed.
-    pub updated_at: OffsetDateTime,
-}
-
-impl Transfer {
-    /// What operators and the caller decided about it.
-    pub fn controls(&self, paused: bool, limits: &Limits, used: Used) -> Controls {
-        // Once its own money is reserved, it is counted: it can't be in its own way.
-        let counts = self.status == Status::Waiting;
-        Controls {
-            paused,
-            held: self.held_at.is_some(),
-            unapproved: self.approved_at.is_none() && limits.needs_approval(self.currency, self.amount_minor),
-            capped: counts && limits.cap_reached(self.currency, self.amount_minor, used),
-            release_after: self.release_after,
-        }
-    }
-
-    /// The label it carries at Stripe, by which a lost answer is found again.
-    pub fn group_at_stripe(&self) -> &str {
-        self.transfer_group.as_deref().unwrap_or(self.id.as_str())
-    }
-}
-
-/// A row of `transfers`, for any query that selects all of it.
-#[derive(FromRow)]
-pub(super) struct Row {
-    id: String,
-    livemode: bool,
-    status: String,
-    waiting_on: Vec<String>,
-    destination: String,
-    amount: i64,
-    currency: String,
-    topup: Option<String>,
-    transfer_group: Option<String>,
-    description: Option<String>,
-    metadata: Json<BTreeMap<String, String>>,
-    release_after: Option<OffsetDateTime>,
-    fundable: bool,
-    priority: i32,
-    held_at: Option<OffsetDateTime>,
-    created_by: String,
-    approved_at: Option<OffsetDateTime>,
-    counted_on: Option<Date>,
-    look_up_first: bool,
-    generation: i32,
-    reservations: i32,
-    hold_off_until: Option<OffsetDateTime>,
-    hold_off_reason: Option<String>,
-    expected_release_at: Option<OffsetDateTime>,
-    stripe_transfer: Option<String>,
-    amount_reversed: i64,
-    failure_code: Option<String>,
-    failure_message: Option<String>,
-    created_at: OffsetDateTime,
-    updated_at: OffsetDateTime,
-}
-
-impl Row {
-    pub(super) fn read(self) -> Result<Transfer, StoreError> {
-        let odd = |what: &str| StoreError::Unreadable(format!("transfer {}: {what}", self.id));
-        Ok(Transfer {
-            status: Status::parse(&self.status).ok_or_else(|| odd("status"))?,
-            destination: AccountId::parse(&self.destination).map_err(|_| odd("destination"))?,
-            currency: Currency::parse(&self.currency).map_err(|_| odd("currency"))?,
-            topup: self.topup.as_deref().map(TopupId::parse).transpose().map_err(|_| odd("topup"))?,
-            stripe_transfer: match self.stripe_transfer.as_deref() {
-                Some(id) => Some(StripeTransferId::parse(id).map_err(|_| odd("stripe_transfer"))?),
-                None => None,
-            },
-            id: TransferId::parse(&self.id).map_err(|_| odd("id"))?,
-            livemode: self.livemode,
-            waiting_on: self.waiting_on.iter().filter_map(|code| Reason::parse(code)).collect(),
-            amount_minor: self.amount,
-            transfer_group: self.transfer_group,
-            description: self.description,
-            metadata: self.metadata.0,
-            release_after: self.release_after,
-            fundable: self.fundable,
-            priority: self.priority,
-            held_at: self.held_at,
-            created_by: self.created_by,
-            approved_at: self.approved_at,
-            counted_on: self.counted_on,
-            look_up_first: self.look_up_first,
-            generation: self.generation,
-            reservations: self.reservations,
-            hold_off: self.hold_off_until.zip(self.hold_off_reason.as_deref().and_then(Reason::parse)),
-            expected_release_at: self.expected_release_at,
-            amount_reversed_minor: self.amount_reversed,
-            failure: self.failure_code.map(|code| (code, self.failure_message.unwrap_or_default())),
-            created_at: self.created_at,
-            updated_at: self.updated_at,
-        })
-    }
-}
+use crate::domain::transfer::Status;
 
 /// Stores a new transfer, waiting.
 pub async fn insert(
@@ -203,6 +47,18 @@ pub async fn find(conn: &mut PgConnection, id: &str) -> Result<Option<Transfer>,
     const SQL: &str = "-- find_transfer
         select * from transfers where id = $1";
     let row: Option<Row> = sqlx::query_as(SQL).bind(id).fetch_optional(conn).await?;
+    row.map(Row::read).transpose()
+}
+
+/// What was taken in again after a restore and was first asked for with the key that leaves this mark.
+pub async fn find_adopted(
+    conn: &mut PgConnection,
+    livemode: bool,
+    mark: &str,
+) -> Result<Option<Transfer>, StoreError> {
+    const SQL: &str = "-- find_adopted
+        select * from transfers where livemode = $1 and right(id, 12) = $2 and created_by = 'sluicegate' limit 1";
+    let row: Option<Row> = sqlx::query_as(SQL).bind(livemode).bind(mark).fetch_optional(conn).await?;
     row.map(Row::read).transpose()
 }
 

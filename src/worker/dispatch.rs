@@ -6,7 +6,7 @@ use crate::domain::ids::{AccountId, StripeTransferId, TopupId, TransferId};
 use crate::domain::money::Currency;
 use crate::domain::task::Kind;
 use crate::flows::{
-    self, Context, FlowError, fund_transfers, observe_transfer, project_account, release_transfer,
+    self, Context, FlowError, catch_up, fund_transfers, observe_transfer, project_account, release_transfer,
     track_topup, watch_balance,
 };
 use crate::store::tasks::Lease;
@@ -78,5 +78,6 @@ pub async fn run(ctx: &Context, work: &Work) -> Result<Option<OffsetDateTime>, F
             }
             watch_balance::read(ctx).await
         }
+        Kind::CatchUp => catch_up::advance(ctx).await,
     }
 }

@@ -4,16 +4,18 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use sqlx::{Connection, PgConnection, PgPool};
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::wake::Wake;
 use crate::domain::event::Ourselves;
-use crate::flows::{Context, upkeep};
+use crate::flows::{Context, catch_up, upkeep};
 use crate::store::db::StoreError;
 use crate::store::tasks;
 
 const BEAT: Duration = Duration::from_secs(10);
+const HEARTBEAT: Duration = Duration::from_secs(60);
 const TAKE_OVER: Duration = Duration::from_secs(3);
 const TIDY: Duration = Duration::from_secs(60 * 60);
 const LEARN_AGAIN: Duration = Duration::from_secs(5);
@@ -39,12 +41,13 @@ async fn close(conn: PgConnection) {
     let _ = conn.close().await;
 }
 
-/// Beats, tidies, takes over from the dead, and learns who the platform is, each at its own pace.
+/// Beats (`heartbeat` is this process's first), tidies, takes over from the dead, and learns who the platform is, each at its own pace.
 pub async fn run(
     ctx: Context,
     ourselves: Arc<RwLock<Ourselves>>,
     mut presence: Presence,
     holder: i32,
+    heartbeat: OffsetDateTime,
     wake: Wake,
     stop: CancellationToken,
 ) {
@@ -55,6 +58,16 @@ pub async fn run(
                 tracing::warn!(%error, "this process could not say that it is alive");
             }
             tokio::time::sleep(BEAT).await;
+        }
+    };
+    let mut last = Some(heartbeat);
+    let heart = async {
+        loop {
+            tokio::time::sleep(HEARTBEAT).await;
+            match catch_up::beat(&ctx, last).await {
+                Ok(at) => last = Some(at),
+                Err(error) => tracing::warn!(%error, "the heartbeat could not be kept"),
+            }
         }
     };
     let takes_over = async {
@@ -89,6 +102,7 @@ pub async fn run(
     tokio::select! {
         () = stop.cancelled() => {}
         () = beats => {}
+        () = heart => {}
         () = takes_over => {}
         () = tidies => {}
         () = learns => {}

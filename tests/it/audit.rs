@@ -100,3 +100,41 @@ async fn the_database_refuses_a_change_and_the_chain_shows_one_made_around_it() 
     let rows = audit::list(&mut conn, 0, 10).await.unwrap();
     assert_eq!(rows.iter().try_for_each(|row| head.follow(row)), Err(Broken::Changed(2)));
 }
+
+/// Runs `audit verify` on a world's database; returns its exit code and its result.
+async fn verify(world: &World, more: &[&str]) -> (i32, Value) {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+    command.args(["audit", "verify", "--output", "json"]).args(more).env_clear();
+    let ended = command.env("DATABASE_URL", &world.db.url).output().await.unwrap();
+    let told = String::from_utf8_lossy(&ended.stdout);
+    (ended.status.code().unwrap(), serde_json::from_str(&told).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn the_program_verifies_the_chain_and_finds_what_was_done_to_it() {
+    let world = World::start().await;
+    for _ in 0..3 {
+        world.transfer("acct_1", 100, json!({})).await;
+    }
+    let (code, told) = verify(&world, &[]).await;
+    assert_eq!((code, &told["verified"], &told["rows"]), (0, &json!(true), &json!(3)));
+    let noted = told["last"].as_str().unwrap().to_owned();
+    world.transfer("acct_1", 100, json!({})).await;
+    assert_eq!(verify(&world, &["--expect", &noted]).await.0, 0, "what was noted is still in it");
+    let other = format!("2:{}", noted.split_once(':').unwrap().1);
+    let (code, told) = verify(&world, &["--expect", &other]).await;
+    assert_eq!((code, &told["problem"]), (1, &json!("row 2 is not the one that was noted")));
+    assert_eq!(verify(&world, &["--expect", "2"]).await.0, 2, "wrong usage");
+    let tampered = [
+        ("delete from audit_log where id = 4", "the log ends at row 3 and should end at row 4"),
+        ("update audit_log set details = '{}' where id = 3", "row 3 was changed"),
+        ("delete from audit_log where id = 2", "row 3 follows row 1"),
+    ];
+    sqlx::query("alter table audit_log disable trigger all").execute(world.pool()).await.unwrap();
+    for (sql, problem) in tampered {
+        sqlx::query(sql).execute(world.pool()).await.unwrap();
+        let (code, told) = verify(&world, &[]).await;
+        let found = told["problem"].as_str().unwrap_or_default().to_owned();
+        assert!(code == 1 && found.starts_with(problem), "{sql}: {told}");
+    }
+}

@@ -17,6 +17,7 @@ mod input;
 mod keys;
 mod lifecycle;
 mod readiness;
+mod restore;
 mod support;
 mod tasks;
 mod topups;

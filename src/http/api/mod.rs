@@ -27,7 +27,7 @@ fn instant(at: OffsetDateTime) -> Value {
 }
 
 /// The same of one that may be absent.
-fn maybe(at: Option<OffsetDateTime>) -> Value {
+pub(super) fn maybe(at: Option<OffsetDateTime>) -> Value {
     at.map_or(Value::Null, instant)
 }
 

@@ -1,0 +1,178 @@
+//! After a restore: the database has forgotten what was paid since its backup, and Stripe has not.
+//!
+//! Before anything is released, Stripe's transfers since the last heartbeat are listed, a page at a time, and
+//! matched by the metadata they were created with. One that the database does not know is taken in.
+
+use serde_json::json;
+use sqlx::PgConnection;
+use time::{Duration, OffsetDateTime};
+
+use super::transfer_evidence::{self, METADATA_KEY, Recorded};
+use super::{Context, FlowError, instant, observation_id};
+use crate::domain::audit::{self, Action};
+use crate::domain::ids::TransferId;
+use crate::domain::money::Currency;
+use crate::domain::task::Kind;
+use crate::domain::transfer::Status;
+use crate::store::audit as log;
+use crate::store::db::StoreError;
+use crate::store::outbox::{self, Observation};
+use crate::store::transfers::Transfer;
+use crate::store::{controls, heartbeats, tasks, transfers};
+use crate::stripe::client::Lane;
+use crate::stripe::wire::{self, Item, List};
+
+/// The one subject of this kind of task.
+pub const SUBJECT: &str = "transfers";
+/// A heartbeat older than this at the start means that the database may be one restored from a backup.
+const STALE_AFTER: Duration = Duration::minutes(15);
+/// How long before the last heartbeat the list begins.
+const OVERLAP: Duration = Duration::hours(1);
+/// Who takes in what the database forgot.
+const OURSELVES: &str = "sluicegate";
+
+/// Beats, and starts a catch-up where one is due. `last` is the beat before, of this process.
+pub async fn beat(ctx: &Context, last: Option<OffsetDateTime>) -> Result<OffsetDateTime, FlowError> {
+    let now = ctx.clock.now().truncate_to_microsecond();
+    let overlap = OVERLAP.try_into().map_err(|error| FlowError::Unreadable(format!("{error}")))?;
+    let mut tx = ctx.pool.begin().await?;
+    if heartbeats::beat(&mut tx, ctx.livemode, now, now - STALE_AFTER, overlap, last).await? {
+        tasks::ring(&mut tx, Kind::CatchUp, ctx.livemode, &[SUBJECT], now).await?;
+        tracing::warn!(
+            "the last heartbeat is older than 15 minutes: nothing is released until Stripe's transfers since then were matched"
+        );
+    }
+    tx.commit().await?;
+    Ok(now)
+}
+
+/// Matches one page of Stripe's transfers; returns when there is another.
+pub async fn advance(ctx: &Context) -> Result<Option<OffsetDateTime>, FlowError> {
+    let mut conn = ctx.pool.acquire().await?;
+    let Some(begun) = heartbeats::find_catch_up(&mut conn, ctx.livemode).await? else { return Ok(None) };
+    let after_seq = outbox::last_seq(&mut conn).await?;
+    drop(conn);
+    let began_at = ctx.clock.now();
+    let query = json!({
+        "created": {"gte": begun.from.unix_timestamp()}, "limit": 100, "starting_after": begun.after,
+    });
+    let page = ctx.stripe.get::<List<wire::Transfer>>(Lane::Release, "/v1/transfers", &query).await?.object;
+    for item in &page.data {
+        if let Some(id) = transfer_evidence::our_id(&item.object) {
+            match_one(ctx, &id, item, began_at, after_seq).await?;
+        }
+    }
+    let seen = begun.seen + i64::try_from(page.data.len()).unwrap_or(0);
+    let after = page.last_id.filter(|_| page.has_more);
+    if page.has_more && after.is_none() {
+        return Err(FlowError::Unreadable("a page says that more follow, but not after what".into()));
+    }
+    let now = ctx.clock.now();
+    let mut tx = ctx.pool.begin().await?;
+    let counted = heartbeats::record_progress(&mut tx, ctx.livemode, &begun, after.as_deref(), seen).await?;
+    let done = counted && after.is_none();
+    if done {
+        tasks::ring_open_transfers(&mut tx, ctx.livemode, now).await?;
+    }
+    tx.commit().await?;
+    if done {
+        tracing::info!(transfers = seen, "Stripe's transfers were matched: releases go on");
+    }
+    Ok((!done).then_some(now))
+}
+
+/// Books what Stripe shows under our id, and takes it in where the database does not know it.
+async fn match_one(
+    ctx: &Context,
+    id: &TransferId,
+    item: &Item<wire::Transfer>,
+    began_at: OffsetDateTime,
+    after_seq: i64,
+) -> Result<(), FlowError> {
+    let (seen, now) = (&item.object, ctx.clock.now());
+    let mut tx = ctx.pool.begin().await?;
+    let known = transfers::find(&mut tx, id.as_str()).await?;
+    if known.as_ref().is_some_and(|t| is_booked(t, seen)) {
+        return Ok(());
+    }
+    let adopted = match known {
+        Some(_) => false,
+        None => adopt(&mut tx, ctx, id, seen, now).await?,
+    };
+    let cause = "found at Stripe after a restore";
+    let recorded = transfer_evidence::record(&mut tx, ctx, id, seen, cause, now).await?;
+    if recorded != Recorded::Booked {
+        tracing::error!(transfer = %id, stripe_transfer = %seen.id, "a transfer at Stripe carries an id of ours and can't be matched");
+        return Ok(());
+    }
+    let observation = Observation {
+        id: observation_id(),
+        event_type: "transfer",
+        subject_kind: Kind::StripeTransfer.as_str(),
+        subject: seen.id.as_str(),
+        livemode: ctx.livemode,
+        observed_from: began_at,
+        after_seq,
+        received_at: now,
+        payload: item.raw.get().as_bytes(),
+    };
+    outbox::insert_observation(&mut tx, &observation).await?;
+    if adopted {
+        log::append(&mut tx, &on_record(ctx, id, seen, now)).await?;
+        metrics::counter!("sluicegate_transfers_adopted_total").increment(1);
+        tracing::error!(transfer = %id, stripe_transfer = %seen.id, amount = seen.amount, currency = seen.currency,
+            "a transfer that this database had forgotten was taken in again");
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+fn is_booked(known: &Transfer, seen: &wire::Transfer) -> bool {
+    known.stripe_transfer.as_ref() == Some(&seen.id) && known.amount_reversed_minor >= seen.amount_reversed
+}
+
+/// Puts a forgotten transfer back as far as Stripe shows it; what it cost is booked with the evidence. False
+/// where it is none that we could have made.
+async fn adopt(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    id: &TransferId,
+    seen: &wire::Transfer,
+    now: OffsetDateTime,
+) -> Result<bool, StoreError> {
+    let (Ok(currency), Some(destination)) = (Currency::parse(&seen.currency), seen.destination.clone())
+    else {
+        return Ok(false);
+    };
+    if seen.amount < 1 {
+        return Ok(false);
+    }
+    controls::lock_funds(tx, ctx.livemode, currency).await?;
+    let mut metadata = seen.metadata.clone().unwrap_or_default();
+    metadata.remove(METADATA_KEY);
+    let transfer = Transfer {
+        transfer_group: seen.transfer_group.clone().filter(|group| group != id.as_str()),
+        description: seen.description.clone(),
+        metadata,
+        created_at: instant(seen.created).unwrap_or(now),
+        ..Transfer::new(id.clone(), ctx.livemode, destination, (seen.amount, currency), OURSELVES, now)
+    };
+    transfers::insert(tx, &transfer, &format!("adopted:{id}")).await?;
+    transfers::insert_history(tx, id.as_str(), Status::Waiting, &[], "forgotten by a restore", now).await?;
+    Ok(true)
+}
+
+fn on_record(ctx: &Context, id: &TransferId, seen: &wire::Transfer, now: OffsetDateTime) -> audit::Entry {
+    let details = json!({
+        "stripe_transfer": seen.id, "destination": seen.destination, "amount": seen.amount,
+        "currency": seen.currency, "reason": "Stripe has it and the database had forgotten it",
+    });
+    audit::Entry {
+        at: now,
+        livemode: ctx.livemode,
+        actor: OURSELVES.to_owned(),
+        action: Action::TransferAdopted.as_str().to_owned(),
+        subject: id.as_str().to_owned(),
+        details: details.to_string(),
+    }
+}

@@ -1,0 +1,162 @@
+//! A database restored from a backup has forgotten what was paid since: nothing is paid again.
+
+use serde_json::{Value, json};
+use sluicegate::sandbox::{Fault, FaultKind};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgPool};
+use time::Duration;
+
+use crate::audit::{log, said};
+use crate::support::world::World;
+
+/// A backup: the database as it is now, under another name.
+async fn back_up(world: &mut World) -> String {
+    world.stop_service().await;
+    let name = format!("backup_{}", uuid::Uuid::new_v4().simple());
+    let options: PgConnectOptions = world.db.url.parse().unwrap();
+    let original = options.get_database().unwrap().to_owned();
+    world.db.pool.close().await;
+    let mut conn = options.clone().database("postgres").connect().await.unwrap();
+    let sql = format!("create database {name} template {original}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    world.db.pool = PgPool::connect_with(options.clone()).await.unwrap();
+    world.start_service().await;
+    options.database(&name).to_url_lossy().to_string()
+}
+
+/// Brings the backup in the place of the database, `later` after the last heartbeat.
+async fn restore(world: &mut World, backup: &str, later: Duration) {
+    world.stop_service().await;
+    world.clock.advance(later);
+    world.plan.database_url = backup.to_owned();
+    world.db.pool = PgPool::connect(backup).await.unwrap();
+    world.stripe.clear_calls();
+    world.start_service().await;
+}
+
+/// The transfers' calls at Stripe in order: `L` for a list, `P` for a creation.
+fn calls(world: &World) -> String {
+    let calls = world.stripe.calls();
+    let ours = calls.iter().filter(|call| call.path == "/v1/transfers");
+    ours.map(|call| if call.method == "GET" { 'L' } else { 'P' }).collect()
+}
+
+#[tokio::test]
+async fn what_was_paid_after_the_backup_is_not_paid_again() {
+    let mut world = World::start().await;
+    let account = world.ready_account().await;
+    world.settled_topup("usd", 10_000).await;
+    world.api.post("/v1/releases/pause", "p", &json!({})).await;
+    let waited = world.transfer(&account, 1_000, json!({})).await;
+    let canceled_later = world.transfer(&account, 2_000, json!({})).await;
+    let backup = back_up(&mut world).await;
+    // After the backup: those two go out, and one that the backup has never heard of.
+    world.api.post("/v1/releases/resume", "r", &json!({})).await;
+    world.until_status(&waited, "released").await;
+    world.until_status(&canceled_later, "released").await;
+    let body = json!({"destination": account, "amount": 3_000, "currency": "usd", "description": "d",
+        "metadata": {"order": "17"}});
+    let (_, forgotten) = world.api.post("/v1/transfers", "order-17", &body).await;
+    let forgotten = forgotten["id"].as_str().unwrap().to_owned();
+    world.until_status(&forgotten, "released").await;
+
+    restore(&mut world, &backup, Duration::hours(2)).await;
+    // The backup was made while releases were paused.
+    world.api.post("/v1/releases/resume", "r2", &json!({})).await;
+    for id in [&waited, &canceled_later, &forgotten] {
+        let shown = world.until_status(id, "released").await;
+        assert!(shown["stripe_transfer"].as_str().is_some());
+        assert_eq!(world.times_at_stripe(id), 1, "{id}");
+    }
+    world.until_idle().await;
+    assert_eq!(calls(&world), "L", "one list, and nothing sent");
+    let shown = world.api.get(&format!("/v1/transfers/{forgotten}")).await.1;
+    assert_eq!((&shown["amount"], &shown["destination"]), (&json!(3_000), &json!(account)));
+    assert_eq!((&shown["description"], &shown["metadata"]), (&json!("d"), &json!({"order": "17"})));
+    let funds = world.funds("usd").await;
+    assert_eq!((&funds["released"], &funds["available"]), (&json!(6_000), &json!(4_000)));
+    let rows = log(&world).await;
+    assert!(said(&rows).contains(&("sluicegate", "transfer.adopted", forgotten.as_str())));
+    // Its caller asks once more with the same key: it is the same transfer. With the key for another: no.
+    let (status, again) = world.api.post("/v1/transfers", "order-17", &body).await;
+    assert_eq!((status, again["id"].as_str()), (201, Some(forgotten.as_str())));
+    let mut other = body.clone();
+    other["amount"] = json!(3_001);
+    assert_eq!(world.api.post("/v1/transfers", "order-17", &other).await.0, 409);
+    assert_eq!(world.times_at_stripe(&forgotten), 1);
+    world.assert_books_hold().await;
+    // And money goes out as before.
+    let next = world.transfer(&account, 4_000, json!({})).await;
+    world.until_status(&next, "released").await;
+}
+
+#[tokio::test]
+async fn another_request_with_a_forgotten_key_is_told_so_before_it_was_repeated() {
+    let mut world = World::start().await;
+    let account = world.ready_account().await;
+    world.settled_topup("usd", 10_000).await;
+    let backup = back_up(&mut world).await;
+    let body = |amount: i64| json!({"destination": account, "amount": amount, "currency": "usd"});
+    let (_, forgotten) = world.api.post("/v1/transfers", "k", &body(10)).await;
+    world.until_status(forgotten["id"].as_str().unwrap(), "released").await;
+    restore(&mut world, &backup, Duration::hours(1)).await;
+    world.until_status(forgotten["id"].as_str().unwrap(), "released").await;
+    let (status, problem) = world.api.post("/v1/transfers", "k", &body(11)).await;
+    assert_eq!((status, &problem["code"]), (409, &json!("idempotency_key_reused")));
+}
+
+#[tokio::test]
+async fn nothing_is_released_before_the_whole_list_was_read() {
+    let mut world = World::start().await;
+    let account = world.ready_account().await;
+    world.settled_topup("usd", 100_000).await;
+    let backup = back_up(&mut world).await;
+    // More than one page of Stripe's list.
+    let mut forgotten = Vec::new();
+    for _ in 0..120 {
+        forgotten.push(world.transfer(&account, 100, json!({})).await);
+    }
+    for id in &forgotten {
+        world.until_status(id, "released").await;
+    }
+    world.stripe.fault(Fault {
+        skip: 1,
+        ..Fault::next(FaultKind::UnavailableBeforeCommit).on("GET", "/v1/transfers").times(None)
+    });
+    restore(&mut world, &backup, Duration::minutes(16)).await;
+    let new = world.transfer(&account, 500, json!({})).await;
+    world.until_waiting_on(&new, &["releases_paused"]).await;
+    world.until_called(|call| call.path == "/v1/transfers" && call.outcome.status == Some(503)).await;
+    let shown: Value = reqwest::get(world.api.url("/readyz")).await.unwrap().json().await.unwrap();
+    assert!(shown["details"]["catching_up_since"].as_str().is_some(), "{shown}");
+    assert_eq!(world.api.get(&format!("/v1/transfers/{new}")).await.1["status"], json!("waiting"));
+    // Even after another start in the middle of it, with a heartbeat that is fresh by now.
+    world.stop_service().await;
+    world.start_service().await;
+    world.until_waiting_on(&new, &["releases_paused"]).await;
+    assert_eq!(world.times_at_stripe(&new), 0);
+    world.stripe.clear_faults();
+    world.until_status(&new, "released").await;
+    assert!(calls(&world).ends_with('P') && !calls(&world).trim_end_matches('P').contains('P'));
+    for id in &forgotten {
+        world.until_status(id, "released").await;
+    }
+    let out: i64 = world.stripe.books().transfers.iter().map(|t| t.amount).sum();
+    assert_eq!(out, 120 * 100 + 500);
+    world.assert_books_hold().await;
+}
+
+#[tokio::test]
+async fn a_short_stop_needs_no_list() {
+    let mut world = World::start().await;
+    let account = world.ready_account().await;
+    world.settled_topup("usd", 1_000).await;
+    world.stop_service().await;
+    world.clock.advance(Duration::minutes(14));
+    world.stripe.clear_calls();
+    world.start_service().await;
+    let id = world.transfer(&account, 1_000, json!({})).await;
+    world.until_status(&id, "released").await;
+    assert_eq!(calls(&world), "P");
+}
