@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use super::{Failed, database, service, told_to_stop};
 use crate::clock::Clock;
 use crate::config::{Mode, Role, Settings};
-use crate::domain::limits::{Limits, ReleaseOrder};
+use crate::domain::limits::Limits;
 use crate::stripe::client::ClientConfig;
 use crate::stripe::signature::SigningSecret;
 use crate::worker::driver;
@@ -50,10 +50,7 @@ pub async fn run(settings: Settings) -> Result<bool, Failed> {
 /// Controls over money that would silently not be obeyed. A stop at the start is better than a payment that
 /// somebody thought was held back.
 fn not_obeyed(settings: &Settings) -> Vec<&'static str> {
-    let set = [
-        ("SLUICEGATE_CORRIDORS", settings.corridors.is_some()),
-        ("SLUICEGATE_RELEASE_ORDER=best_fit", settings.release_order == ReleaseOrder::BestFit),
-    ];
+    let set = [("SLUICEGATE_CORRIDORS", settings.corridors.is_some())];
     set.into_iter().filter_map(|(name, set)| set.then_some(name)).collect()
 }
 

@@ -42,6 +42,8 @@ pub struct Claim<'a> {
     pub amount_minor: i64,
     /// The top-up it must be paid from; `None` draws on the pool.
     pub topup: Option<&'a str>,
+    /// Where the money does not reach it, later ones of its source wait.
+    pub blocks: bool,
 }
 
 impl Purse {
@@ -65,10 +67,17 @@ impl Purse {
                 Some(shares)
             }
             _ => {
-                self.block(claim.topup);
+                if claim.blocks {
+                    self.block(claim.topup);
+                }
                 None
             }
         }
+    }
+
+    /// What is left.
+    pub fn into_lots(self) -> Vec<Lot> {
+        self.lots
     }
 
     /// Nobody later of this source (a top-up, or the pool) overtakes one that the money did not reach.
@@ -148,11 +157,11 @@ mod tests {
     }
 
     fn pooled(amount_minor: i64) -> Claim<'static> {
-        Claim { amount_minor, topup: None }
+        Claim { amount_minor, topup: None, blocks: true }
     }
 
     fn tied(amount_minor: i64, topup: &str) -> Claim<'_> {
-        Claim { amount_minor, topup: Some(topup) }
+        Claim { amount_minor, topup: Some(topup), blocks: true }
     }
 
     #[test]
@@ -182,6 +191,15 @@ mod tests {
         assert!(purse.take(tied(30, "tu_1")).is_some(), "a tied one has its own money");
         assert_eq!(purse.take(tied(11, "tu_2")), None);
         assert_eq!(purse.take(tied(1, "tu_2")), None, "a later one of the same top-up");
+    }
+
+    #[test]
+    fn one_that_does_not_block_is_passed_over() {
+        let mut purse = Purse::new(vec![lot("tu_1", 100, 0)]);
+        assert_eq!(purse.take(Claim { blocks: false, ..pooled(101) }), None);
+        assert!(purse.take(pooled(60)).is_some(), "a later one that the money reaches");
+        assert_eq!(purse.take(pooled(41)), None);
+        assert_eq!(purse.take(pooled(1)), None, "the one before blocks");
     }
 
     #[test]
@@ -220,7 +238,7 @@ mod tests {
             let mut out = 0;
             for (amount_minor, topup) in claims {
                 let topup = topup.map(|i| names[i].as_str());
-                if let Some(shares) = purse.take(Claim { amount_minor, topup }) {
+                if let Some(shares) = purse.take(Claim { amount_minor, topup, blocks: amount_minor % 2 == 0 }) {
                     prop_assert_eq!(shares.iter().map(|s| s.amount_minor).sum::<i64>(), amount_minor);
                     prop_assert!(topup.is_none_or(|name| shares.iter().all(|s| s.lot == name)));
                     out += amount_minor;

@@ -68,6 +68,8 @@ ids! {
     StripeTransferId = "tr_";
     /// A transfer as Sluicegate names it.
     TransferId = "xfer_";
+    /// Money counted in or out by hand.
+    AdjustmentId = "adj_";
     /// An API key of Sluicegate's.
     KeyId = "key_";
     /// A Stripe event, snapshot or thin. Stripe's own all start with `evt_`; no rule says they must.
@@ -98,6 +100,13 @@ fn hash_of_key(key: &str) -> [u8; 8] {
     let mut tail = [0; 8];
     tail.copy_from_slice(&Sha256::digest(key.as_bytes())[..8]);
     tail
+}
+
+impl AdjustmentId {
+    /// A new id from a time-ordered 128-bit number (UUID version 7).
+    pub fn from_uuid(uuid: Uuid) -> Self {
+        Self(format!("{}{}", Self::PREFIX, base32(uuid)))
+    }
 }
 
 impl KeyId {

@@ -4,7 +4,7 @@
 //! reserved and released. An entry's kind and reference together say what happened, so that it is booked once.
 
 use super::funds::Share;
-use super::ids::{TopupId, TransferId};
+use super::ids::{AdjustmentId, TopupId, TransferId};
 
 /// Where money can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,6 +46,8 @@ pub enum Kind {
     Release,
     /// Part or all of a transfer came back.
     TransferReversal,
+    /// Money was counted in or out by hand.
+    Adjustment,
 }
 
 impl Kind {
@@ -58,6 +60,7 @@ impl Kind {
             Self::ReservationReturn => "reservation_return",
             Self::Release => "release",
             Self::TransferReversal => "transfer_reversal",
+            Self::Adjustment => "adjustment",
         }
     }
 }
@@ -93,6 +96,13 @@ impl Entry {
         let share = Share { lot: topup.as_str().to_owned(), amount_minor: to_minor - from_minor };
         let postings = moved(&[share], Place::MoneyIn, Place::Available);
         Self { kind, reference: format!("{topup}:{booking}"), transfer: None, postings }
+    }
+
+    /// Counts money in, or with a negative amount out: a lot of its own.
+    pub fn adjustment(id: &AdjustmentId, amount_minor: i64) -> Self {
+        let share = Share { lot: id.as_str().to_owned(), amount_minor };
+        let postings = moved(&[share], Place::MoneyIn, Place::Available);
+        Self { kind: Kind::Adjustment, reference: id.as_str().to_owned(), transfer: None, postings }
     }
 
     /// Sets a transfer's money aside; `reservation` counts its reservations.
@@ -182,6 +192,7 @@ mod tests {
                 Entry::reservation_return(&xfer, 1, &shares),
                 Entry::release(&xfer, &shares),
                 Entry::transfer_reversal(&xfer, 5, &shares),
+                Entry::adjustment(&AdjustmentId::parse("adj_1").unwrap(), -to - 1),
             ] {
                 prop_assert_eq!(entry.postings.iter().map(|p| p.amount_minor).sum::<i64>(), 0);
             }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use time::{Date, OffsetDateTime, Time, UtcOffset};
+use time::{Date, Duration, OffsetDateTime, Time, UtcOffset};
 
 use super::money::Currency;
 
@@ -26,6 +26,19 @@ pub enum ReleaseOrder {
     Fifo,
     /// The same order, passing over what the money does not reach; one passed over for 24 hours blocks.
     BestFit,
+}
+
+/// How long later ones may get money while one stays in the line.
+pub const PASSED_OVER_FOR: Duration = Duration::hours(24);
+
+impl ReleaseOrder {
+    /// Whether one that the money does not reach keeps later ones of its source waiting.
+    pub fn blocks(self, passed_over_at: Option<OffsetDateTime>, now: OffsetDateTime) -> bool {
+        match self {
+            Self::Fifo => true,
+            Self::BestFit => passed_over_at.is_some_and(|since| since + PASSED_OVER_FOR <= now),
+        }
+    }
 }
 
 /// What was reserved in a day, in minor units.
@@ -134,6 +147,16 @@ mod tests {
         let beyond = |cap_minor, per_destination| Some(Beyond { cap_minor, per_destination });
         assert_eq!(limits().beyond_alone(usd(), 301), beyond(300, true));
         assert_eq!(limits().beyond_alone(usd(), 1_001), beyond(1_000, false));
+    }
+
+    #[test]
+    fn best_fit_blocks_for_one_that_was_passed_over_a_whole_day() {
+        let now = datetime!(2026-11-22 10:00 UTC);
+        let since = |hours| Some(now - Duration::hours(hours));
+        for (passed_over_at, blocks) in [(None, false), (since(23), false), (since(24), true)] {
+            assert_eq!(ReleaseOrder::BestFit.blocks(passed_over_at, now), blocks);
+            assert!(ReleaseOrder::Fifo.blocks(passed_over_at, now));
+        }
     }
 
     #[test]

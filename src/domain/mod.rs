@@ -6,6 +6,7 @@ pub mod account;
 pub mod audit;
 pub mod event;
 pub mod evidence;
+pub mod forecast;
 pub mod funds;
 pub mod ids;
 pub mod ledger;

@@ -17,19 +17,22 @@ pub enum Kind {
     Funds,
     /// The platform's balance at Stripe.
     Balance,
+    /// A currency: when its waiting transfers should go out.
+    Forecast,
     /// Stripe's transfers, which a restored database may have forgotten.
     CatchUp,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Self::Account,
         Self::Topup,
         Self::StripeTransfer,
         Self::Transfer,
         Self::Funds,
         Self::Balance,
+        Self::Forecast,
         Self::CatchUp,
     ];
 
@@ -42,6 +45,7 @@ impl Kind {
             Self::Transfer => "transfer",
             Self::Funds => "funds",
             Self::Balance => "balance",
+            Self::Forecast => "forecast",
             Self::CatchUp => "catch_up",
         }
     }

@@ -3,7 +3,7 @@
 //! The currency's lock makes this one at a time, however many replicas run. Each transfer's other conditions
 //! are checked once more in the transaction that reserves its money.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use super::transfer_evidence::METADATA_KEY;
 use super::transfer_snapshot::Snapshot;
 use super::{Context, FlowError};
+use crate::domain::forecast;
 use crate::domain::funds::{Claim, Purse, Share};
 use crate::domain::ledger::Entry;
 use crate::domain::limits::{day_of, next_day};
@@ -20,14 +21,13 @@ use crate::domain::reason::Reason;
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
 use crate::store::db::StoreError;
+use crate::store::line::Next;
 use crate::store::transfers::{Change, Transfer};
 use crate::store::{attempts, caps, controls, ledger, line, tasks, transfers};
 use crate::stripe::form;
 
-/// How many of the line are served in one transaction.
-const SERVED_AT_ONCE: i64 = 100;
-/// How many that are about to be looked at are put into the line beforehand.
-const ADMITTED_AT_ONCE: i64 = 200;
+/// How many of the line, and how many beside it, are read in one transaction.
+const READ_AT_ONCE: i64 = 100;
 
 /// What one pass did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,53 +39,113 @@ pub struct Served {
 /// Walks the whole line once, a page a transaction.
 pub async fn serve(ctx: &Context, currency: Currency) -> Result<Served, FlowError> {
     let mut served = Served::default();
-    let mut after: Option<Transfer> = None;
-    let mut blocked = Blocked::default();
+    let mut walk = Walk::default();
     loop {
-        let now = ctx.clock.now();
         let mut tx = ctx.pool.begin().await?;
         let funds = controls::lock_funds(&mut tx, ctx.livemode, currency).await?;
-        if after.is_none() {
-            admit(&mut tx, ctx, currency, now).await?;
-        }
-        let next =
-            line::list_for_update(&mut tx, ctx.livemode, currency, after.as_ref(), SERVED_AT_ONCE).await?;
-        if next.is_empty() {
-            return Ok(served);
-        }
+        // Only now: whoever was rung while this waited for the lock is to be seen.
+        let now = ctx.clock.now();
+        walk.start_over_if_needed(&mut tx, ctx).await?;
+        let page = Page::load(&mut tx, ctx, currency, walk.after.as_ref(), now).await?;
         let mut purse = Purse::new(ledger::list_lots(&mut tx, ctx.livemode, currency).await?);
-        blocked.restore(&mut purse);
+        walk.blocked.restore(&mut purse);
         let mut rung = Vec::new();
-        for transfer in &next {
+        for transfer in &page.transfers {
             let stopped = funds.stopped_at.is_some();
-            if serve_one(&mut tx, ctx, transfer, &mut purse, &mut blocked, stopped, now).await? {
+            if serve_one(&mut tx, ctx, transfer, &mut purse, &mut walk, stopped, now).await? {
                 rung.push(transfer.id.as_str());
             }
         }
         served.reserved += rung.len();
+        line::note_passed_over(&mut tx, &walk.blocked.take_passed_over(), now).await?;
+        if page.is_last && (walk.after.is_some() || !page.transfers.is_empty()) {
+            let at = now + forecast::AFTER;
+            tasks::ring(&mut tx, Kind::Forecast, ctx.livemode, &[currency.as_str()], at).await?;
+        }
         rung.sort_unstable();
         tasks::ring(&mut tx, Kind::Transfer, ctx.livemode, &rung, now).await?;
+        walk.end_page(&mut tx, ctx, page.transfers).await?;
         tx.commit().await?;
-        after = next.into_iter().next_back();
+        if page.is_last {
+            return Ok(served);
+        }
     }
 }
 
-/// Puts into the line whoever is about to be looked at anyway. What makes several transfers ready at once
-/// rings each of them; without this the first to be looked at would take the money from one that goes before.
-async fn admit(
-    tx: &mut PgConnection,
-    ctx: &Context,
-    currency: Currency,
-    now: OffsetDateTime,
-) -> Result<(), StoreError> {
-    for transfer in line::list_rung_for_update(tx, ctx.livemode, currency, now, ADMITTED_AT_ONCE).await? {
-        let reasons = Snapshot::load(tx, ctx, &transfer).await?.reasons(ctx, &transfer, now);
-        if reasons.is_empty() {
-            let change = Change { fundable: true, ..Change::of(&transfer) };
-            transfers::record_change(tx, &transfer, &change, "nothing but money is missing", now).await?;
+/// How often one walk goes back to the head of the line: what changes all the time is served by the passes that
+/// the changes ring for.
+const MOST_STARTS: u32 = 4;
+
+/// How far a walk has come. The lock is given back between pages.
+#[derive(Default)]
+struct Walk {
+    after: Option<Transfer>,
+    blocked: Blocked,
+    /// The accounts of those that were not ready when they were passed.
+    unready: BTreeSet<String>,
+    /// In which state the accounts, and the emergency stop, were then.
+    state: String,
+    starts: u32,
+}
+
+impl Walk {
+    /// When releases were resumed, or an account became ready, behind this walk's back, those it has passed go
+    /// before those it has not come to yet.
+    async fn start_over_if_needed(&mut self, tx: &mut PgConnection, ctx: &Context) -> Result<(), StoreError> {
+        if self.unready.is_empty() || self.starts >= MOST_STARTS {
+            return Ok(());
         }
+        if line::state_of(tx, ctx.livemode, &self.unready).await? != self.state {
+            *self = Self { starts: self.starts + 1, ..Self::default() };
+        }
+        Ok(())
     }
-    Ok(())
+
+    async fn end_page(
+        &mut self,
+        tx: &mut PgConnection,
+        ctx: &Context,
+        page: Vec<Transfer>,
+    ) -> Result<(), StoreError> {
+        self.after = page.into_iter().next_back().or(self.after.take());
+        if !self.unready.is_empty() {
+            self.state = line::state_of(tx, ctx.livemode, &self.unready).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A stretch of the line, locked, together with the transfers that are about to be looked at anyway. What makes
+/// several transfers ready at once rings each of them; without those the first to be looked at would take the
+/// money from one that goes before.
+struct Page {
+    transfers: Vec<Transfer>,
+    is_last: bool,
+}
+
+impl Page {
+    async fn load(
+        tx: &mut PgConnection,
+        ctx: &Context,
+        currency: Currency,
+        after: Option<&Transfer>,
+        now: OffsetDateTime,
+    ) -> Result<Self, StoreError> {
+        let mut next = line::list_next(tx, ctx.livemode, currency, after, now, READ_AT_ONCE).await?;
+        // As far as both lists reach: beyond it, somebody who goes before may not have been read.
+        let end = [end_of(&next, |next| next.in_line), end_of(&next, |next| next.rung)];
+        let end = end.into_iter().flatten().min();
+        next.truncate(end.map_or(next.len(), |last| last + 1));
+        let ids: Vec<&str> = next.iter().map(|next| next.id.as_str()).collect();
+        let transfers = line::list_for_update(tx, &ids).await?;
+        Ok(Self { transfers, is_last: end.is_none() })
+    }
+}
+
+/// The place of the last of a list that was cut off.
+fn end_of(next: &[Next], listed: impl Fn(&Next) -> bool) -> Option<usize> {
+    let cut_off = i64::try_from(next.iter().filter(|one| listed(one)).count()) == Ok(READ_AT_ONCE);
+    next.iter().rposition(listed).filter(|_| cut_off)
 }
 
 /// The sources (a top-up, or the pool) that did not reach somebody on an earlier page. The lock is given back
@@ -94,11 +154,32 @@ async fn admit(
 #[derive(Default)]
 struct Blocked {
     sources: BTreeSet<Option<String>>,
+    /// Those that do not block, by their source, until a later one of it gets money.
+    staying: BTreeMap<Option<String>, Vec<String>>,
+    passed_over: Vec<String>,
 }
 
 impl Blocked {
-    fn note(&mut self, transfer: &Transfer) {
-        self.sources.insert(transfer.topup.as_ref().map(ToString::to_string));
+    /// The money did not reach this one.
+    fn note(&mut self, transfer: &Transfer, blocks: bool) {
+        let source = transfer.topup.as_ref().map(ToString::to_string);
+        if blocks {
+            self.sources.insert(source);
+        } else if transfer.passed_over_at.is_none() {
+            self.staying.entry(source).or_default().push(transfer.id.to_string());
+        }
+    }
+
+    /// This one got money: those of its source that stayed before it were passed over.
+    fn note_served(&mut self, transfer: &Transfer) {
+        let source = transfer.topup.as_ref().map(ToString::to_string);
+        self.passed_over.extend(self.staying.remove(&source).unwrap_or_default());
+    }
+
+    fn take_passed_over(&mut self) -> Vec<String> {
+        let mut passed_over = std::mem::take(&mut self.passed_over);
+        passed_over.sort_unstable();
+        passed_over
     }
 
     fn restore(&self, purse: &mut Purse) {
@@ -114,12 +195,17 @@ async fn serve_one(
     ctx: &Context,
     transfer: &Transfer,
     purse: &mut Purse,
-    blocked: &mut Blocked,
+    walk: &mut Walk,
     stopped: bool,
     now: OffsetDateTime,
 ) -> Result<bool, StoreError> {
     let snapshot = Snapshot::load(tx, ctx, transfer).await?;
     let reasons = snapshot.reasons(ctx, transfer, now);
+    if !reasons.is_empty() && !transfer.fundable {
+        // Not in the line: its own task looks at it.
+        walk.unready.insert(transfer.destination.to_string());
+        return Ok(false);
+    }
     if !reasons.is_empty() {
         snapshot.ring_for_missing(tx, ctx, transfer, now).await?;
         if reasons.contains(&Reason::DailyCapReached) {
@@ -131,23 +217,25 @@ async fn serve_one(
         return Ok(false);
     }
     let topup = transfer.topup.as_ref().map(|id| id.as_str());
-    let shares = purse.take(Claim { amount_minor: transfer.amount_minor, topup });
+    let blocks = ctx.release_order.blocks(transfer.passed_over_at, now);
+    let shares = purse.take(Claim { amount_minor: transfer.amount_minor, topup, blocks });
     let mut waiting_on = Vec::new();
     match shares {
         Some(shares) if !stopped => {
             reserve(tx, ctx, transfer, &shares, now).await?;
+            walk.blocked.note_served(transfer);
             return Ok(true);
         }
         Some(_) => {}
         None => {
-            blocked.note(transfer);
+            walk.blocked.note(transfer, blocks);
             waiting_on.push(Reason::FundsInsufficient);
         }
     }
     if stopped {
         waiting_on.push(Reason::StripeBalanceInsufficient);
     }
-    if transfer.waiting_on != waiting_on {
+    if transfer.waiting_on != waiting_on || !transfer.fundable {
         let change = Change { waiting_on: &waiting_on, fundable: true, ..Change::of(transfer) };
         transfers::record_change(tx, transfer, &change, "ready, but the money does not reach", now).await?;
     }

@@ -19,8 +19,10 @@ use crate::store::outbox::{self, StoredEvent};
 use crate::stripe::client::Client;
 use crate::stripe::error::StripeError;
 
+pub mod adjust_funds;
 pub mod catch_up;
 pub mod control_transfer;
+pub mod forecast;
 pub mod fund_transfers;
 pub mod observe_transfer;
 pub mod operate;

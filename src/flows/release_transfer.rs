@@ -8,6 +8,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::transfer_snapshot::Snapshot;
 use super::{Context, FlowError};
+use crate::domain::forecast;
 use crate::domain::ids::TransferId;
 use crate::domain::ledger::{Entry, Place};
 use crate::domain::limits::next_day;
@@ -74,6 +75,10 @@ async fn evaluate(
     transfers::record_change(&mut tx, transfer, &change, cause, now).await?;
     if fundable || transfer.fundable {
         tasks::ring(&mut tx, Kind::Funds, ctx.livemode, &[transfer.currency.as_str()], now).await?;
+    }
+    if transfer.waiting_on != *waiting_on {
+        let at = now + forecast::AFTER;
+        tasks::ring(&mut tx, Kind::Forecast, ctx.livemode, &[transfer.currency.as_str()], at).await?;
     }
     tx.commit().await?;
     let tomorrow = reasons.contains(&Reason::DailyCapReached).then(|| next_day(now));

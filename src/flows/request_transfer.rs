@@ -9,6 +9,7 @@ use super::order::{Answer, Begun, Order, Ordered, begin_money};
 use super::transfer_snapshot::Snapshot;
 use super::{Actor, Context, Once};
 use crate::domain::audit::Action;
+use crate::domain::forecast;
 use crate::domain::funds::{Claim, Purse};
 use crate::domain::ids::{AccountId, TopupId, TransferId};
 use crate::domain::limits::Beyond;
@@ -90,6 +91,8 @@ pub async fn create(
         transfers::insert_history(tx, transfer.id.as_str(), Status::Waiting, &[], "requested", now).await?;
     }
     transfer.waiting_on = reasons;
+    let foreseen = now + forecast::AFTER;
+    tasks::ring(tx, Kind::Forecast, ctx.livemode, &[transfer.currency.as_str()], foreseen).await?;
     tasks::ring(tx, Kind::Transfer, ctx.livemode, &[transfer.id.as_str()], now).await?;
     order.note(Action::TransferRequested, transfer.id.as_str(), &on_record(&transfer, &once.key));
     Ok(order.end(Answer { status: 201, body: render(&transfer) }).await?)
@@ -164,7 +167,7 @@ async fn reasons_to_wait(
     if reasons.is_empty() {
         let mut purse = Purse::new(ledger::list_lots(tx, ctx.livemode, transfer.currency).await?);
         let topup = transfer.topup.as_ref().map(|id| id.as_str());
-        if purse.take(Claim { amount_minor: transfer.amount_minor, topup }).is_none() {
+        if purse.take(Claim { amount_minor: transfer.amount_minor, topup, blocks: true }).is_none() {
             reasons.push(Reason::FundsInsufficient);
         }
     }

@@ -8,6 +8,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::{Context, FlowError, instant};
 use crate::domain::evidence::{Content, Standing, Told, Verdict};
+use crate::domain::forecast;
 use crate::domain::ids::TopupId;
 use crate::domain::ledger::Entry;
 use crate::domain::money::{Currency, MAX_AMOUNT_MINOR};
@@ -208,6 +209,12 @@ async fn record(
         book(tx, ctx, id, &mut topup, settlement.booked_minor, settlement.currency, now).await?;
     }
     topups::put(tx, ctx.livemode, id.as_str(), &topup, now).await?;
+    let comes = |topup: &Topup| (topup.currency, topup.settled, topup.status, topup.expected_at());
+    if before.map(comes) != Some(comes(&topup)) {
+        let currency = topup.proof.as_ref().map(|proof| proof.currency).or(topup.currency);
+        let currencies: Vec<&str> = currency.iter().map(Currency::as_str).collect();
+        tasks::ring(tx, Kind::Forecast, ctx.livemode, &currencies, now + forecast::AFTER).await?;
+    }
     let waits = |topup: &Topup| topup.known().map(|known| known.waiting(topup.settled));
     if before.and_then(waits) != waits(&topup) {
         let tied = list_open_ids(tx, ctx.livemode, Of::Topup(id.as_str())).await?;

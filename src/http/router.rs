@@ -8,7 +8,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::api::{accounts, events, funds, keys, releases, topups, transfers};
+use super::api::{accounts, adjustments, events, funds, keys, releases, topups, transfers};
 use super::extract::MAX_BODY;
 use super::state::{AppState, Shared};
 use super::{health, layers, webhook};
@@ -53,6 +53,8 @@ fn v1() -> Router<Shared> {
         .route("/v1/topups", get(topups::list))
         .route("/v1/topups/{tu}", get(topups::show))
         .route("/v1/funds", get(funds::show))
+        .route("/v1/funds/adjustments", get(adjustments::list).post(adjustments::create))
+        .route("/v1/funds/forecast", get(funds::forecast))
         .route("/v1/transfers", get(transfers::list).post(transfers::create))
         .route("/v1/transfers/{id}", get(transfers::show))
         .route("/v1/transfers/{id}/cancel", post(transfers::cancel))

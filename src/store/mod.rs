@@ -4,6 +4,7 @@
 //! Times come in as parameters, so that the database's clock never takes part.
 
 pub mod accounts;
+pub mod adjustments;
 pub mod admin;
 pub mod attempts;
 pub mod audit;

@@ -9,6 +9,7 @@ use sqlx::{FromRow, PgConnection};
 use super::accounts::{StandingColumns, by_word};
 use super::db::StoreError;
 use crate::domain::evidence::Standing;
+use crate::domain::forecast::Coming;
 use crate::domain::money::Currency;
 use crate::domain::topup::{Known, Proof, Status};
 
@@ -70,6 +71,11 @@ pub struct Topup {
 }
 
 impl Topup {
+    /// When its money should be there, as far as Stripe told.
+    pub fn expected_at(&self) -> Option<OffsetDateTime> {
+        self.proof.as_ref().and_then(|proof| proof.available_on).or(self.expected_availability_date)
+    }
+
     /// What settlement is decided upon; `None` while nothing described it.
     pub fn known(&self) -> Option<Known> {
         let currency = self.currency.filter(|_| self.known)?;
@@ -285,4 +291,24 @@ pub async fn list_arriving(
         where livemode = $1 and known and not settled and status in ('pending', 'succeeded')
         order by first_seen limit $2";
     Ok(sqlx::query_scalar(SQL).bind(livemode).bind(limit).fetch_all(conn).await?)
+}
+
+/// The top-ups of a currency whose money is on its way and has a date, the soonest first.
+pub async fn list_coming(
+    conn: &mut PgConnection,
+    livemode: bool,
+    currency: Currency,
+    limit: i64,
+) -> Result<Vec<Coming>, StoreError> {
+    const SQL: &str = "-- list_coming
+        select topup, coalesce(proof_amount, amount), coalesce(proof_available_on, expected_availability_date)
+        from topups
+        where livemode = $1 and coalesce(proof_currency, currency) = $2 and known and not settled
+            and status in ('pending', 'succeeded')
+            and coalesce(proof_available_on, expected_availability_date) is not null
+        order by 3, topup limit $3";
+    let rows: Vec<(String, i64, OffsetDateTime)> =
+        sqlx::query_as(SQL).bind(livemode).bind(currency.as_str()).bind(limit).fetch_all(conn).await?;
+    let coming = |(topup, amount_minor, at)| Coming { topup, amount_minor, at };
+    Ok(rows.into_iter().map(coming).collect())
 }

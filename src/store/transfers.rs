@@ -163,7 +163,7 @@ pub async fn record_change(
     const SQL: &str = "-- record_change
         update transfers set status = $2, waiting_on = $3, fundable = $4, generation = $5, reservations = $6,
             stripe_transfer = $7, amount_reversed = $8, failure_code = $9, failure_message = $10,
-            expected_release_at = $11, counted_on = $14, look_up_first = $15,
+            passed_over_at = case when $4 then passed_over_at end, expected_release_at = $11, counted_on = $14, look_up_first = $15,
             updated_at = case when $12 then $13 else updated_at end,
             released_at = case when $7::text is not null then coalesce(released_at, $13) end
         where id = $1";

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod events;
+mod forecast;
 mod gauges;
 mod money;
 mod progress;
@@ -15,6 +16,7 @@ use sqlx::PgPool;
 
 pub use self::accounts::{Account, AccountChange, find_account, list_account_changes, list_accounts};
 pub use self::events::{Event, EventFilter, EventStatus, find_event, find_payload, list_events};
+pub use self::forecast::{Outlook, outlook};
 pub use self::gauges::{Gauges, gauges};
 pub use self::money::{Arrival, Currency, Funds, Topup, find_topup, funds, list_topups};
 pub use self::progress::{Progress, progress};
@@ -22,6 +24,7 @@ pub use self::transfers::{
     Attempt, Call, HistoryLine, TransferFilter, find_transfer, is_key_used, list_attempts, list_calls,
     list_history, list_transfers,
 };
+pub use super::adjustments::{Adjustment, list as list_adjustments};
 pub use super::db::StoreError;
 pub use super::keys::{Key, list as list_keys};
 pub use super::transfers::Transfer;

@@ -6,8 +6,8 @@ use crate::domain::ids::{AccountId, StripeTransferId, TopupId, TransferId};
 use crate::domain::money::Currency;
 use crate::domain::task::Kind;
 use crate::flows::{
-    self, Context, FlowError, catch_up, fund_transfers, observe_transfer, project_account, release_transfer,
-    track_topup, watch_balance,
+    self, Context, FlowError, catch_up, forecast, fund_transfers, observe_transfer, project_account,
+    release_transfer, track_topup, watch_balance,
 };
 use crate::store::tasks::Lease;
 
@@ -77,6 +77,11 @@ pub async fn run(ctx: &Context, work: &Work) -> Result<Option<OffsetDateTime>, F
                 return Ok(None);
             }
             watch_balance::read(ctx).await
+        }
+        Kind::Forecast => {
+            let currency = Currency::parse(subject).map_err(|_| no_id("currency"))?;
+            forecast::foresee(ctx, currency).await?;
+            Ok(None)
         }
         Kind::CatchUp => catch_up::advance(ctx).await,
     }

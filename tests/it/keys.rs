@@ -39,6 +39,14 @@ fn routes() -> Vec<(Method, &'static str, Option<Value>, &'static str)> {
         (Method::GET, "/v1/topups", None, "read"),
         (Method::GET, "/v1/topups/tu_1", None, "read"),
         (Method::GET, "/v1/funds", None, "read"),
+        (Method::GET, "/v1/funds/adjustments", None, "read"),
+        (Method::GET, "/v1/funds/forecast", None, "read"),
+        (
+            Method::POST,
+            "/v1/funds/adjustments",
+            Some(json!({"currency": "usd", "amount": 1, "reason": "x"})),
+            "admin",
+        ),
         (Method::GET, "/v1/transfers", None, "read"),
         (Method::GET, "/v1/transfers/xfer_1", None, "read"),
         (Method::GET, "/v1/events", None, "read"),
@@ -227,7 +235,8 @@ async fn probes_and_metrics_need_no_key_and_tell_what_waits() {
     let world = World::start().await;
     let public = |path: &str| ask(world.api.http.get(world.api.url(path)));
     assert_eq!(public("/healthz").await.body, json!({"status": "ok"}));
-    let ready = public("/readyz").await;
+    let mut ready = public("/readyz").await;
+    assert!(ready.body.as_object_mut().unwrap().remove("details").is_some());
     assert_eq!(
         (ready.status, ready.body),
         (200, json!({"status": "ok", "database": "ok", "migrations": "ok"}))

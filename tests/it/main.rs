@@ -13,6 +13,7 @@ mod crash;
 mod embedded;
 mod events;
 mod faults;
+mod funding;
 mod input;
 mod keys;
 mod lifecycle;

@@ -1,6 +1,7 @@
 //! The calls of `/v1`, one file a noun. Each says how its noun is shown.
 
 pub(super) mod accounts;
+pub(super) mod adjustments;
 pub(super) mod events;
 pub(super) mod funds;
 pub(super) mod keys;

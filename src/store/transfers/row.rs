@@ -42,6 +42,8 @@ pub struct Transfer {
     pub release_after: Option<OffsetDateTime>,
     /// It waits for nothing but money.
     pub fundable: bool,
+    /// Since when later ones got money while it stayed in the line.
+    pub passed_over_at: Option<OffsetDateTime>,
     /// Higher goes first.
     pub priority: i32,
     /// Since when it is held.
@@ -98,6 +100,7 @@ impl Transfer {
             metadata: BTreeMap::new(),
             release_after: None,
             fundable: false,
+            passed_over_at: None,
             priority: 0,
             held_at: None,
             created_by: created_by.to_owned(),
@@ -151,6 +154,7 @@ pub(in crate::store) struct Row {
     metadata: Json<BTreeMap<String, String>>,
     release_after: Option<OffsetDateTime>,
     fundable: bool,
+    passed_over_at: Option<OffsetDateTime>,
     priority: i32,
     held_at: Option<OffsetDateTime>,
     created_by: String,
@@ -191,6 +195,7 @@ impl Row {
             metadata: self.metadata.0,
             release_after: self.release_after,
             fundable: self.fundable,
+            passed_over_at: self.passed_over_at,
             priority: self.priority,
             held_at: self.held_at,
             created_by: self.created_by,
