@@ -101,7 +101,9 @@ impl Envelope<'_> {
                 }
                 self.money_subject(kind)
             }
-            Kind::Transfer | Kind::Funds | Kind::Forecast | Kind::CatchUp => Route::Unreadable(kind),
+            Kind::Transfer | Kind::Reversal | Kind::Funds | Kind::Forecast | Kind::CatchUp => {
+                Route::Unreadable(kind)
+            }
         }
     }
 
@@ -111,7 +113,12 @@ impl Envelope<'_> {
             Kind::Topup => TopupId::parse(id).is_ok(),
             Kind::StripeTransfer => StripeTransferId::parse(id).is_ok(),
             Kind::Balance => return Route::Handle(kind, BALANCE_SUBJECT.to_owned()),
-            Kind::Account | Kind::Transfer | Kind::Funds | Kind::Forecast | Kind::CatchUp => false,
+            Kind::Account
+            | Kind::Transfer
+            | Kind::Reversal
+            | Kind::Funds
+            | Kind::Forecast
+            | Kind::CatchUp => false,
         };
         if named { Route::Handle(kind, id.to_owned()) } else { Route::Unreadable(kind) }
     }

@@ -68,6 +68,8 @@ ids! {
     StripeTransferId = "tr_";
     /// A transfer as Sluicegate names it.
     TransferId = "xfer_";
+    /// A reversal as Sluicegate names it.
+    ReversalId = "xrev_";
     /// Money counted in or out by hand.
     AdjustmentId = "adj_";
     /// An API key of Sluicegate's.
@@ -76,23 +78,35 @@ ids! {
     EventId = "";
 }
 
+/// How many characters at the end of an id follow from the caller's Idempotency-Key.
+const MARK: usize = 12;
+
+macro_rules! ids_of_keys {
+    ($($name:ident)*) => {$(
+        impl $name {
+            /// A new id: the time of a time-ordered 128-bit number (UUID version 7), and in place of its random
+            /// tail what the caller's Idempotency-Key hashes to. A database that was restored from a backup thus
+            /// knows by the id, which Stripe keeps, that a key was used before.
+            pub fn for_key(uuid: Uuid, key: &str) -> Self {
+                let tail = u64::from_be_bytes(hash_of_key(key));
+                let number = (uuid.as_u128() >> 64 << 64) | u128::from(tail);
+                Self(format!("{}{}", Self::PREFIX, base32(Uuid::from_u128(number))))
+            }
+
+            /// The end of every id that was made for the key this one was made for.
+            pub fn mark(&self) -> &str {
+                &self.0[self.0.len().saturating_sub(MARK)..]
+            }
+        }
+    )*};
+}
+
+ids_of_keys! { TransferId ReversalId }
+
 impl TransferId {
-    /// How many characters at the end of an id follow from the caller's Idempotency-Key.
-    const MARK: usize = 12;
-
-    /// A new id: the time of a time-ordered 128-bit number (UUID version 7), and in place of its random tail
-    /// what the caller's Idempotency-Key hashes to. A database that was restored from a backup thus knows by
-    /// the id, which Stripe keeps, that a key was used before.
-    pub fn for_key(uuid: Uuid, key: &str) -> Self {
-        let tail = u64::from_be_bytes(hash_of_key(key));
-        let number = (uuid.as_u128() >> 64 << 64) | u128::from(tail);
-        Self(format!("{}{}", Self::PREFIX, base32(Uuid::from_u128(number))))
-    }
-
     /// The end of every id that was made for this key.
     pub fn mark_of_key(key: &str) -> String {
-        let id = Self::for_key(Uuid::nil(), key).0;
-        id[id.len() - Self::MARK..].to_owned()
+        Self::for_key(Uuid::nil(), key).mark().to_owned()
     }
 }
 

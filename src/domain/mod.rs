@@ -15,6 +15,7 @@ pub mod money;
 pub mod reason;
 pub mod refusal;
 pub mod release;
+pub mod reversal;
 pub mod task;
 pub mod topup;
 pub mod transfer;

@@ -13,6 +13,8 @@ pub enum Kind {
     StripeTransfer,
     /// A transfer of ours: decide, send, look up.
     Transfer,
+    /// A reversal of ours: send, look up, book.
+    Reversal,
     /// A currency: serve the line of transfers that wait for money only.
     Funds,
     /// The platform's balance at Stripe.
@@ -25,11 +27,12 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Self::Account,
         Self::Topup,
         Self::StripeTransfer,
         Self::Transfer,
+        Self::Reversal,
         Self::Funds,
         Self::Balance,
         Self::Forecast,
@@ -43,6 +46,7 @@ impl Kind {
             Self::Topup => "topup",
             Self::StripeTransfer => "stripe_transfer",
             Self::Transfer => "transfer",
+            Self::Reversal => "reversal",
             Self::Funds => "funds",
             Self::Balance => "balance",
             Self::Forecast => "forecast",

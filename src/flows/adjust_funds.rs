@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::order::{Answer, Begun, Ordered, begin};
+use super::order::{Answer, Begun, Ordered, begin_money};
 use super::{Actor, Context, Once};
 use crate::domain::audit::Action;
 use crate::domain::ids::AdjustmentId;
@@ -25,7 +25,7 @@ pub async fn adjust(
     reason: &str,
     render: impl Fn(&Adjustment) -> Value,
 ) -> Result<Ordered, StoreError> {
-    let mut order = match begin(ctx, actor, once).await? {
+    let mut order = match begin_money(ctx, actor, once).await? {
         Begun::Before(before) => return Ok(before),
         Begun::Fresh(order) => order,
     };

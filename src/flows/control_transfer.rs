@@ -18,6 +18,8 @@ use crate::store::db::StoreError;
 use crate::store::transfers::{Change, Transfer};
 use crate::store::{holds, tasks, transfers};
 
+pub mod reverse;
+
 /// What is ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control {
@@ -57,6 +59,9 @@ pub enum OrderError {
     /// Whoever asked for it can't approve it.
     #[error("the key that asked for a transfer can't approve it")]
     ApprovalByCreator,
+    /// More is to come back than is left: this much, in minor units.
+    #[error("only {0} is left to come back")]
+    TooMuch(i64),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -86,6 +91,13 @@ pub async fn control(
     let tx = order.tx();
     let found = transfers::find_for_update(tx, id.as_str()).await?;
     let transfer = found.filter(|t| t.livemode == ctx.livemode).ok_or(OrderError::NotFound)?;
+    let gone_out = matches!(transfer.status, Status::Released | Status::PartiallyReversed);
+    if control == Control::Approve && gone_out {
+        let approved = reverse::approve(tx, ctx, actor, &transfer, now).await?;
+        let details = json!({"reason": reason, "reversals": approved});
+        order.note(Action::ReversalApproved, id.as_str(), &details);
+        return Ok(order.end(Answer { status: 200, body: render(&transfer) }).await?);
+    }
     let changed = match control {
         Control::Cancel => cancel(tx, ctx, actor, &transfer, now).await?,
         Control::Hold => set_hold(tx, ctx, actor, &transfer, true, now).await?,

@@ -20,6 +20,7 @@ use crate::stripe::client::Client;
 use crate::stripe::error::StripeError;
 
 pub mod adjust_funds;
+pub mod attempt_record;
 pub mod catch_up;
 pub mod control_transfer;
 pub mod forecast;
@@ -31,6 +32,7 @@ pub mod project_account;
 pub mod receive;
 pub mod release_transfer;
 pub mod request_transfer;
+pub mod reverse_transfer;
 pub mod track_topup;
 pub mod transfer_evidence;
 pub mod transfer_snapshot;

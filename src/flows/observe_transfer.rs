@@ -13,9 +13,10 @@ use crate::stripe::client::Lane;
 use crate::stripe::error::StripeError;
 use crate::stripe::wire::{self, Object};
 
-/// Applies events about one transfer at Stripe. What came back only grows, so their order does not matter.
+/// Applies events about one transfer at Stripe; without any it is fetched. What came back only grows, so their
+/// order does not matter.
 pub async fn apply(ctx: &Context, id: &StripeTransferId, events: &[StoredEvent]) -> Result<(), FlowError> {
-    let mut unread = false;
+    let mut unread = events.is_empty();
     for event in events {
         match read(event)? {
             Some(object) if object.id == *id => record(ctx, &object, &event.event_id).await?,

@@ -62,8 +62,8 @@ pub async fn begin(ctx: &Context, actor: &Actor, once: Option<&Once>) -> Result<
 }
 
 /// Begins an order about money: its key never expires and holds across API keys.
-pub async fn begin_money(ctx: &Context, actor: &Actor, once: &Once) -> Result<Begun, StoreError> {
-    begin_for(ctx, actor, idempotency::MONEY, Some(once)).await
+pub async fn begin_money(ctx: &Context, actor: &Actor, once: Option<&Once>) -> Result<Begun, StoreError> {
+    begin_for(ctx, actor, idempotency::MONEY, once).await
 }
 
 async fn begin_for(

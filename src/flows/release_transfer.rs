@@ -6,6 +6,7 @@
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
+use super::attempt_record::{self, Sent};
 use super::transfer_snapshot::Snapshot;
 use super::{Context, FlowError};
 use crate::domain::forecast;
@@ -13,7 +14,7 @@ use crate::domain::ids::TransferId;
 use crate::domain::ledger::{Entry, Place};
 use crate::domain::limits::next_day;
 use crate::domain::reason::Reason;
-use crate::domain::release::{SEND_WITHIN, Step};
+use crate::domain::release::Step;
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
 use crate::store::attempts::{self, Attempt};
@@ -233,17 +234,13 @@ async fn send(
     attempt: &Attempt,
     prepared_at: OffsetDateTime,
 ) -> Result<Option<OffsetDateTime>, FlowError> {
+    if let Some(now) = attempt_record::drop_if_late(ctx, transfer.id.as_str(), attempt, prepared_at).await? {
+        return Ok(Some(now));
+    }
     let key = format!("{}.{}", transfer.id, attempt.n);
     let started_at = ctx.clock.now();
-    // The client may still wait for a turn within the rate limit, half a call's time at most.
-    let turn = Duration::try_from(ctx.longest_call / 2).unwrap_or(Duration::ZERO);
-    if started_at - prepared_at > SEND_WITHIN - turn {
-        let mut conn = ctx.pool.acquire().await?;
-        attempts::undo_send(&mut conn, transfer.id.as_str(), attempt.n, attempt.sends + 1).await?;
-        return Ok(Some(started_at));
-    }
     let answer = ctx.stripe.create_transfer(&attempt.body, &key).await;
-    let call = send::Sent { attempt, started_at, ended_at: ctx.clock.now() };
+    let call = Sent { subject: transfer.id.as_str(), attempt, started_at, ended_at: ctx.clock.now() };
     match answer {
         Ok(answer) => send::created(ctx, transfer, &call, &answer).await,
         Err(StripeError::Refused(failure)) => refused::record(ctx, lease, transfer, &call, &failure).await,

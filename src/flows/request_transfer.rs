@@ -63,7 +63,7 @@ pub async fn create(
     request: Request,
     render: impl Fn(&Transfer) -> Value,
 ) -> Result<Ordered, RequestError> {
-    let mut order = match begin_money(ctx, actor, once).await? {
+    let mut order = match begin_money(ctx, actor, Some(once)).await? {
         Begun::Before(before) => return Ok(before),
         Begun::Fresh(order) => order,
     };

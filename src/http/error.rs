@@ -195,6 +195,14 @@ impl From<OrderError> for Problem {
                 let detail = "Approve it with another API key than the one that asked for it.";
                 Self::new(Code::ApprovalByCreator, detail)
             }
+            OrderError::TooMuch(0) => {
+                let detail = "All of the transfer came back already, or is to come back by an earlier order.";
+                Self::new(Code::TransferState, detail)
+            }
+            OrderError::TooMuch(left) => Self::field(
+                "/amount",
+                format!("must be 1 to {left}, what is left to come back, in minor units"),
+            ),
             OrderError::Store(error) => error.into(),
         }
     }

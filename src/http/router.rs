@@ -62,6 +62,7 @@ fn v1() -> Router<Shared> {
         .route("/v1/transfers/{id}/resume", post(transfers::resume))
         .route("/v1/transfers/{id}/approve", post(transfers::approve))
         .route("/v1/transfers/{id}/retry", post(transfers::retry))
+        .route("/v1/transfers/{id}/reverse", post(transfers::reverse))
         .route("/v1/releases/pause", post(releases::pause))
         .route("/v1/releases/resume", post(releases::resume))
         .route("/v1/events", get(events::list))

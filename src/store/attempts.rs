@@ -1,4 +1,4 @@
-//! What was sent to Stripe for a transfer, and every answer about it.
+//! What was sent to Stripe for a transfer or a reversal, and every answer about it.
 
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{FromRow, PgConnection};
@@ -9,7 +9,7 @@ use crate::domain::release;
 /// One idempotency key's use, as stored.
 #[derive(Clone, Debug, FromRow)]
 pub struct Attempt {
-    /// N of `xfer_….N`.
+    /// N of `xfer_….N` or `xrev_….N`.
     pub n: i32,
     /// The frozen form body.
     pub body: String,
@@ -45,7 +45,7 @@ impl Attempt {
             not_before: self.not_before,
             answered: self.answered,
             look_up_due: self.look_up_due,
-            // Of a transfer that is still under way: what was made is not what was asked for.
+            // Of one that is still under way: what was made is not what was asked for.
             made_another: self.outcome.as_deref() == Some("created"),
             empty_look_ups: self.empty_look_ups,
             last_look_up_at: self.last_look_up_at,
@@ -54,26 +54,26 @@ impl Attempt {
 }
 
 /// The attempt with this N.
-pub async fn find(conn: &mut PgConnection, transfer: &str, n: i32) -> Result<Option<Attempt>, StoreError> {
+pub async fn find(conn: &mut PgConnection, subject: &str, n: i32) -> Result<Option<Attempt>, StoreError> {
     const SQL: &str = "-- find_attempt
-        select * from attempts where transfer = $1 and n = $2";
-    Ok(sqlx::query_as(SQL).bind(transfer).bind(n).fetch_optional(conn).await?)
+        select * from attempts where subject = $1 and n = $2";
+    Ok(sqlx::query_as(SQL).bind(subject).bind(n).fetch_optional(conn).await?)
 }
 
 /// Freezes the body for this N; one that was frozen before stays as it is. `look_up_first` keeps it from being
 /// sent before a look-up found nothing.
 pub async fn freeze(
     conn: &mut PgConnection,
-    transfer: &str,
+    subject: &str,
     n: i32,
     body: &str,
     look_up_first: bool,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- freeze
-        insert into attempts (transfer, n, body, look_up_due, prepared_at) values ($1, $2, $3, $4, $5)
+        insert into attempts (subject, n, body, look_up_due, prepared_at) values ($1, $2, $3, $4, $5)
         on conflict do nothing";
-    let query = sqlx::query(SQL).bind(transfer).bind(n).bind(body).bind(look_up_first).bind(now);
+    let query = sqlx::query(SQL).bind(subject).bind(n).bind(body).bind(look_up_first).bind(now);
     query.execute(conn).await?;
     Ok(())
 }
@@ -81,7 +81,7 @@ pub async fn freeze(
 /// Writes down that a send begins, before it does.
 pub async fn begin_send(
     conn: &mut PgConnection,
-    transfer: &str,
+    subject: &str,
     n: i32,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
@@ -89,8 +89,8 @@ pub async fn begin_send(
         update attempts set sends = sends + 1, first_sent_at = coalesce(first_sent_at, $3), last_sent_at = $3,
             in_flight = true, empty_look_ups = 0, last_look_up_at = null, not_before = null,
             look_up_due = look_up_due and sends > 0
-        where transfer = $1 and n = $2";
-    sqlx::query(SQL).bind(transfer).bind(n).bind(now).execute(conn).await?;
+        where subject = $1 and n = $2";
+    sqlx::query(SQL).bind(subject).bind(n).bind(now).execute(conn).await?;
     Ok(())
 }
 
@@ -110,7 +110,7 @@ pub struct SendEnd {
 /// Writes down how the `sends`-th send ended.
 pub async fn end_send(
     conn: &mut PgConnection,
-    transfer: &str,
+    subject: &str,
     n: i32,
     sends: i32,
     end: SendEnd,
@@ -120,9 +120,9 @@ pub async fn end_send(
         update attempts set in_flight = false, last_ended_at = $3, answered = answered or $4,
             empty_look_ups = 0, last_look_up_at = null,
             look_up_due = look_up_due or $5, not_before = $6, outcome = coalesce($7, outcome)
-        where transfer = $1 and n = $2 and sends = $8";
+        where subject = $1 and n = $2 and sends = $8";
     sqlx::query(SQL)
-        .bind(transfer)
+        .bind(subject)
         .bind(n)
         .bind(now)
         .bind(end.answered)
@@ -137,46 +137,41 @@ pub async fn end_send(
 
 /// Takes back a send that was written down but not made. An earlier one may have died in its call: it counts
 /// as under way until the latest end that it can have.
-pub async fn undo_send(
-    conn: &mut PgConnection,
-    transfer: &str,
-    n: i32,
-    sends: i32,
-) -> Result<(), StoreError> {
+pub async fn undo_send(conn: &mut PgConnection, subject: &str, n: i32, sends: i32) -> Result<(), StoreError> {
     const SQL: &str = "-- undo_send
         update attempts set in_flight = sends > 1, sends = sends - 1,
             first_sent_at = case when sends = 1 then null else first_sent_at end,
             last_sent_at = case when sends = 1 then null else last_sent_at end
-        where transfer = $1 and n = $2 and in_flight and sends = $3";
-    sqlx::query(SQL).bind(transfer).bind(n).bind(sends).execute(conn).await?;
+        where subject = $1 and n = $2 and in_flight and sends = $3";
+    sqlx::query(SQL).bind(subject).bind(n).bind(sends).execute(conn).await?;
     Ok(())
 }
 
 /// Counts a complete look-up that found nothing, unless something was sent since it began.
 pub async fn record_empty_look_up(
     conn: &mut PgConnection,
-    transfer: &str,
+    subject: &str,
     n: i32,
     sends: i32,
     began_at: OffsetDateTime,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- record_empty_look_up
         update attempts set empty_look_ups = empty_look_ups + 1, last_look_up_at = $3, not_before = null
-        where transfer = $1 and n = $2 and sends = $4";
-    sqlx::query(SQL).bind(transfer).bind(n).bind(began_at).bind(sends).execute(conn).await?;
+        where subject = $1 and n = $2 and sends = $4";
+    sqlx::query(SQL).bind(subject).bind(n).bind(began_at).bind(sends).execute(conn).await?;
     Ok(())
 }
 
 /// Puts everything about this N off: a look-up failed, or Stripe asked for patience.
 pub async fn put_off(
     conn: &mut PgConnection,
-    transfer: &str,
+    subject: &str,
     n: i32,
     until: OffsetDateTime,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- put_off
-        update attempts set not_before = $3 where transfer = $1 and n = $2";
-    sqlx::query(SQL).bind(transfer).bind(n).bind(until).execute(conn).await?;
+        update attempts set not_before = $3 where subject = $1 and n = $2";
+    sqlx::query(SQL).bind(subject).bind(n).bind(until).execute(conn).await?;
     Ok(())
 }
 
@@ -184,22 +179,22 @@ pub async fn put_off(
 /// counts as empty.
 pub async fn bar(
     conn: &mut PgConnection,
-    transfer: &str,
+    subject: &str,
     n: i32,
     until: OffsetDateTime,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- bar
         update attempts set not_before = $3, empty_look_ups = 0, last_look_up_at = null
-        where transfer = $1 and n = $2";
-    sqlx::query(SQL).bind(transfer).bind(n).bind(until).execute(conn).await?;
+        where subject = $1 and n = $2";
+    sqlx::query(SQL).bind(subject).bind(n).bind(until).execute(conn).await?;
     Ok(())
 }
 
 /// Marks the end of this N: `created`, `refused` or `superseded`.
-pub async fn close(conn: &mut PgConnection, transfer: &str, n: i32, outcome: &str) -> Result<(), StoreError> {
+pub async fn close(conn: &mut PgConnection, subject: &str, n: i32, outcome: &str) -> Result<(), StoreError> {
     const SQL: &str = "-- close
-        update attempts set outcome = $3, in_flight = false where transfer = $1 and n = $2";
-    sqlx::query(SQL).bind(transfer).bind(n).bind(outcome).execute(conn).await?;
+        update attempts set outcome = $3, in_flight = false where subject = $1 and n = $2";
+    sqlx::query(SQL).bind(subject).bind(n).bind(outcome).execute(conn).await?;
     Ok(())
 }
 
@@ -224,18 +219,26 @@ pub struct Call<'a> {
     pub request_id: Option<&'a str>,
 }
 
+impl Call<'_> {
+    /// A call that showed nothing yet.
+    pub fn begun(kind: &'static str, started_at: OffsetDateTime, ended_at: OffsetDateTime) -> Self {
+        let (status, code, message, request_id) = (Some(200), None, None, None);
+        Self { kind, started_at, ended_at, outcome: "not_found", status, code, message, request_id }
+    }
+}
+
 /// Keeps the evidence of a call.
 pub async fn insert_call(
     conn: &mut PgConnection,
-    transfer: &str,
+    subject: &str,
     n: i32,
     call: &Call<'_>,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- insert_call
-        insert into calls (transfer, n, kind, started_at, ended_at, outcome, status, code, message, request_id)
+        insert into calls (subject, n, kind, started_at, ended_at, outcome, status, code, message, request_id)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
     sqlx::query(SQL)
-        .bind(transfer)
+        .bind(subject)
         .bind(n)
         .bind(call.kind)
         .bind(call.started_at)

@@ -90,6 +90,16 @@ impl Client {
         self.post(&format!("/v1/transfers/{transfer}/reversals"), body, idempotency_key).await
     }
 
+    /// Every reversal of a transfer, newest first; complete, like [`Self::list_transfers`].
+    pub async fn list_reversals(
+        &self,
+        lane: Lane,
+        transfer: &StripeTransferId,
+    ) -> Result<Vec<Item<TransferReversal>>, StripeError> {
+        let path = format!("/v1/transfers/{transfer}/reversals");
+        self.list_all(lane, &path, &Value::Null, TRANSFER_PAGES).await
+    }
+
     /// Debits the platform's bank; the body is sent byte for byte.
     pub async fn create_topup(
         &self,

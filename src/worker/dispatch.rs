@@ -2,12 +2,12 @@
 
 use time::OffsetDateTime;
 
-use crate::domain::ids::{AccountId, StripeTransferId, TopupId, TransferId};
+use crate::domain::ids::{AccountId, ReversalId, StripeTransferId, TopupId, TransferId};
 use crate::domain::money::Currency;
 use crate::domain::task::Kind;
 use crate::flows::{
     self, Context, FlowError, catch_up, forecast, fund_transfers, observe_transfer, project_account,
-    release_transfer, track_topup, watch_balance,
+    release_transfer, reverse_transfer, track_topup, watch_balance,
 };
 use crate::store::tasks::Lease;
 
@@ -65,6 +65,10 @@ pub async fn run(ctx: &Context, work: &Work) -> Result<Option<OffsetDateTime>, F
         Kind::Transfer => {
             let id = TransferId::parse(subject).map_err(|_| no_id("transfer of ours"))?;
             release_transfer::advance(ctx, &work.lease, &id).await
+        }
+        Kind::Reversal => {
+            let id = ReversalId::parse(subject).map_err(|_| no_id("reversal of ours"))?;
+            reverse_transfer::advance(ctx, &work.lease, &id).await
         }
         Kind::Funds => {
             let currency = Currency::parse(subject).map_err(|_| no_id("currency"))?;

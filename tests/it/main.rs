@@ -19,6 +19,7 @@ mod keys;
 mod lifecycle;
 mod readiness;
 mod restore;
+mod reversals;
 mod support;
 mod tasks;
 mod topups;

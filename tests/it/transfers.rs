@@ -249,7 +249,7 @@ async fn what_stripe_tells_of_reversals_returns_to_the_books() {
 }
 
 /// A reversal as somebody makes it in Stripe's dashboard.
-async fn reverse(world: &World, stripe_transfer: &str, amount: i64) {
+pub async fn reverse(world: &World, stripe_transfer: &str, amount: i64) {
     let url = format!("{}/v1/transfers/{stripe_transfer}/reversals", world.sandbox.url());
     let request = world.api.http.post(url).basic_auth("sk_test_world", Some(""));
     let request = request

@@ -5,7 +5,7 @@ use time::{Duration, OffsetDateTime};
 use super::send::keep_observation;
 use crate::domain::release;
 use crate::flows::transfer_evidence::{self, Recorded};
-use crate::flows::{Context, FlowError};
+use crate::flows::{Context, FlowError, attempt_record};
 use crate::store::attempts::{self, Call};
 use crate::store::outbox;
 use crate::store::tasks::{self, Lease};
@@ -13,8 +13,6 @@ use crate::store::transfers::Transfer;
 use crate::stripe::client::{Lane, TransferQuery};
 use crate::stripe::wire::{self, Item};
 
-/// A failed look-up is repeated after this.
-const LOOK_UP_AGAIN: Duration = Duration::seconds(10);
 /// Transfers created this much before ours was asked for can't be ours, whatever the two clocks say.
 const CLOCK_SLACK: Duration = Duration::DAY;
 
@@ -34,29 +32,13 @@ pub(super) async fn look_up(
     let answer = ctx.stripe.list_transfers(Lane::Release, &query).await;
     let ended_at = ctx.clock.now();
     let mut tx = ctx.pool.begin().await?;
-    let mut call = Call {
-        kind: "look_up",
-        started_at: began_at,
-        ended_at,
-        outcome: "not_found",
-        status: Some(200),
-        code: None,
-        message: None,
-        request_id: None,
-    };
+    let mut call = Call::begun("look_up", began_at, ended_at);
     let again_at = match &answer {
         Err(error) => {
-            let failure = error.failure();
-            call = Call {
-                outcome: failure.kind.as_str(),
-                status: failure.status,
-                code: failure.code.as_deref(),
-                message: Some(&failure.message),
-                request_id: failure.request_id.as_deref(),
-                ..call
-            };
-            attempts::put_off(&mut tx, transfer.id.as_str(), view.n, ended_at + LOOK_UP_AGAIN).await?;
-            Some(ended_at + LOOK_UP_AGAIN)
+            let (id, failure) = (transfer.id.as_str(), error.failure());
+            let again_at = attempt_record::look_up_failed(&mut tx, id, view.n, call, failure).await?;
+            tx.commit().await?;
+            return Ok(Some(again_at));
         }
         Ok(items) => {
             let carries_our_id = |item: &&Item<wire::Transfer>| {

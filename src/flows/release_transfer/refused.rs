@@ -5,8 +5,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
-use super::send::{self, Sent};
-use super::{Context, FlowError, give_back, ring_for_room, show_unknown};
+use super::{Context, FlowError, Sent, give_back, ring_for_room, send, show_unknown};
 use crate::domain::audit::{self, Action};
 use crate::domain::event::BALANCE_SUBJECT;
 use crate::domain::funds::next_balance_check;
@@ -51,10 +50,10 @@ pub(super) async fn record(
     }
     let mut tx = ctx.pool.begin().await?;
     let funds = controls::lock_funds(&mut tx, ctx.livemode, transfer.currency).await?;
-    call.keep(&mut tx, transfer, "refused", Some(failure), failure.request_id.as_deref()).await?;
+    call.keep(&mut tx, "refused", Some(failure), failure.request_id.as_deref()).await?;
     let end = SendEnd { outcome: Some("refused"), ..SendEnd::default() };
     let current = transfers::find_for_update(&mut tx, transfer.id.as_str()).await?;
-    call.end(&mut tx, transfer, end).await?;
+    call.end(&mut tx, end).await?;
     // An event may have settled it while the call was under way, and somebody else may hold the lease by now.
     let Some(current) = current.filter(|t| t.status == Status::Releasing && t.generation == call.attempt.n)
     else {
@@ -132,8 +131,8 @@ async fn refused_at_the_door(
     let mut tx = ctx.pool.begin().await?;
     let current = transfers::find_for_update(&mut tx, transfer.id.as_str()).await?;
     let paused = sorted == Sorted::Configuration && pause(&mut tx, ctx, &refusal, now).await?;
-    call.end(&mut tx, transfer, SendEnd::default()).await?;
-    call.keep(&mut tx, transfer, "refused_at_the_door", Some(failure), failure.request_id.as_deref()).await?;
+    call.end(&mut tx, SendEnd::default()).await?;
+    call.keep(&mut tx, "refused_at_the_door", Some(failure), failure.request_id.as_deref()).await?;
     if let Some(current) = current.filter(|current| current.status == Status::Releasing) {
         let against = if sorted == Sorted::Configuration { vec![Reason::ReleasesPaused] } else { Vec::new() };
         show_unknown(&mut tx, &current, against, now).await?;

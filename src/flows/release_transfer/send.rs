@@ -3,62 +3,22 @@
 //! The intent is written down before; whatever comes back is written down after, with its evidence.
 
 use sqlx::PgConnection;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use super::show_unknown;
 use crate::domain::release::pause_after;
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
+use crate::flows::attempt_record::{Sent, unanswered};
 use crate::flows::transfer_evidence::{self, Recorded};
 use crate::flows::{Context, FlowError, observation_id};
-use crate::store::attempts::{self, Attempt, Call, SendEnd};
+use crate::store::attempts::SendEnd;
 use crate::store::db::StoreError;
 use crate::store::outbox::{self, Observation};
 use crate::store::transfers::{self, Transfer};
 use crate::stripe::client::Answer;
-use crate::stripe::error::{Failure, FailureKind};
+use crate::stripe::error::Failure;
 use crate::stripe::wire;
-
-/// A call that has ended.
-pub(super) struct Sent<'a> {
-    pub(super) attempt: &'a Attempt,
-    pub(super) started_at: OffsetDateTime,
-    pub(super) ended_at: OffsetDateTime,
-}
-
-impl Sent<'_> {
-    /// Writes down how this send ended; a later one of the same key is not touched.
-    pub(super) async fn end(
-        &self,
-        tx: &mut PgConnection,
-        transfer: &Transfer,
-        end: SendEnd,
-    ) -> Result<(), StoreError> {
-        let sends = self.attempt.sends + 1;
-        attempts::end_send(tx, transfer.id.as_str(), self.attempt.n, sends, end, self.ended_at).await
-    }
-
-    pub(super) async fn keep(
-        &self,
-        tx: &mut PgConnection,
-        transfer: &Transfer,
-        outcome: &str,
-        failure: Option<&Failure>,
-        request_id: Option<&str>,
-    ) -> Result<(), StoreError> {
-        let call = Call {
-            kind: "create",
-            started_at: self.started_at,
-            ended_at: self.ended_at,
-            outcome,
-            status: failure.map_or(Some(200), |failure| failure.status),
-            code: failure.and_then(|failure| failure.code.as_deref()),
-            message: failure.map(|failure| failure.message.as_str()),
-            request_id,
-        };
-        attempts::insert_call(tx, transfer.id.as_str(), self.attempt.n, &call).await
-    }
-}
 
 pub(super) async fn created(
     ctx: &Context,
@@ -88,11 +48,11 @@ pub(super) async fn created(
         call.ended_at,
     )
     .await?;
-    call.keep(&mut tx, transfer, "created", None, answer.request_id.as_deref()).await?;
+    call.keep(&mut tx, "created", None, answer.request_id.as_deref()).await?;
     // Also where Stripe answered with something that is not what was asked for: then nothing is ever sent again
     // for this transfer, and somebody must look.
     let end = SendEnd { outcome: Some("created"), ..SendEnd::default() };
-    call.end(&mut tx, transfer, end).await?;
+    call.end(&mut tx, end).await?;
     tx.commit().await?;
     Ok((recorded != Recorded::Booked).then_some(call.ended_at + ctx.grace))
 }
@@ -130,21 +90,12 @@ pub(super) async fn unknown(
     call: &Sent<'_>,
     failure: &Failure,
 ) -> Result<Option<OffsetDateTime>, FlowError> {
-    let stored = failure.kind == FailureKind::ServerError;
-    let told_to_stop = failure.should_retry == Some(false) && failure.kind != FailureKind::NotSent;
-    let patience = failure.retry_after.and_then(|pause| Duration::try_from(pause).ok());
-    let end = SendEnd {
-        answered: stored,
-        // A replayed 5xx will be replayed for ever: repeating it shows nothing new.
-        look_up_due: told_to_stop || failure.kind == FailureKind::KeyReuse || (stored && failure.replayed),
-        not_before: patience.map(|pause| call.ended_at + pause.min(Duration::HOUR)),
-        outcome: None,
-    };
+    let end = unanswered(failure, call.ended_at);
     let mut tx = ctx.pool.begin().await?;
     // The transfer before the attempt, as everybody who books a transfer does.
     let current = transfers::find_for_update(&mut tx, transfer.id.as_str()).await?;
-    call.end(&mut tx, transfer, end).await?;
-    call.keep(&mut tx, transfer, failure.kind.as_str(), Some(failure), failure.request_id.as_deref()).await?;
+    call.end(&mut tx, end).await?;
+    call.keep(&mut tx, failure.kind.as_str(), Some(failure), failure.request_id.as_deref()).await?;
     if let Some(current) = current.filter(|current| current.status == Status::Releasing) {
         show_unknown(&mut tx, &current, Vec::new(), call.ended_at).await?;
     }

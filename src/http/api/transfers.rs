@@ -13,7 +13,7 @@ use crate::domain::money::Currency;
 use crate::domain::reason::Reason;
 use crate::domain::transfer::Status;
 use crate::flows::Actor;
-use crate::flows::control_transfer::{self, Control};
+use crate::flows::control_transfer::{self, Control, reverse};
 use crate::flows::request_transfer::{self, Request};
 use crate::http::auth::{Operator, Reader};
 use crate::http::error::Problem;
@@ -129,6 +129,8 @@ pub(in crate::http) async fn show(
     body["history"] = views::list_history(&mut conn, id).await?.iter().map(shown::line).collect();
     let calls = views::list_calls(&mut conn, id).await?;
     let attempts = views::list_attempts(&mut conn, id).await?;
+    let reversals = views::list_reversals(&mut conn, id).await?;
+    body["reversals"] = reversals.iter().map(shown::reversal).collect();
     body["attempts"] = attempts.iter().map(|attempt| shown::attempt(attempt, &calls)).collect();
     Ok(Json(body))
 }
@@ -196,6 +198,30 @@ pub(in crate::http) async fn retry(
 ) -> Result<Answer, Problem> {
     params.finish()?;
     carry_out(&state, &actor, &id, Control::Retry, key, body).await
+}
+
+/// `POST /v1/transfers/{id}/reverse`
+pub(in crate::http) async fn reverse(
+    State(state): State<Shared>,
+    Operator(actor): Operator,
+    Id(id): Id,
+    key: Key,
+    params: Params,
+    OptionalBody(body): OptionalBody,
+) -> Result<Answer, Problem> {
+    params.finish()?;
+    let id = TransferId::parse(&id).map_err(|_| Problem::transfer_unknown())?;
+    let once = key.optional(&body);
+    let mut fields = Fields::of(body);
+    let amount_minor = fields.optional_i64("amount");
+    if amount_minor.is_some_and(|amount| amount < 1) {
+        fields.wrong("/amount", "must be whole minor units, 1 or more; leave it out for all that is left");
+    }
+    let reason = fields.optional("reason", text(500));
+    let request = fields.finish(Some(reverse::Request { amount_minor, reason }))?;
+    let ordered = reverse::reverse(&state.ctx, &actor, once.as_ref(), &id, &request, shown::reversed).await?;
+    state.wake.notify_one();
+    told(ordered)
 }
 
 async fn carry_out(

@@ -133,7 +133,7 @@ pub struct Attempt {
 /// The attempts of a transfer, in order.
 pub async fn list_attempts(conn: &mut PgConnection, id: &str) -> Result<Vec<Attempt>, StoreError> {
     const SQL: &str = "-- list_attempts
-        select n, sends, first_sent_at, last_sent_at, outcome from attempts where transfer = $1
+        select n, sends, first_sent_at, last_sent_at, outcome from attempts where subject = $1
         order by n desc limit $2";
     let mut attempts: Vec<Attempt> = sqlx::query_as(SQL).bind(id).bind(HISTORY).fetch_all(conn).await?;
     attempts.reverse();
@@ -167,7 +167,7 @@ pub struct Call {
 pub async fn list_calls(conn: &mut PgConnection, id: &str) -> Result<Vec<Call>, StoreError> {
     const SQL: &str = "-- list_calls
         select n, kind, started_at, ended_at, outcome, status, code, message, request_id from calls
-        where transfer = $1 order by id desc limit $2";
+        where subject = $1 order by id desc limit $2";
     let mut calls: Vec<Call> = sqlx::query_as(SQL).bind(id).bind(HISTORY).fetch_all(conn).await?;
     calls.reverse();
     Ok(calls)

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::domain::reason::codes;
 use crate::http::api::{instant, maybe};
-use crate::store::views::{Attempt, Call, HistoryLine, Transfer};
+use crate::store::views::{Attempt, Call, HistoryLine, Reversal, Transfer};
 
 /// A transfer.
 pub(super) fn transfer(transfer: &Transfer) -> Value {
@@ -28,6 +28,31 @@ pub(super) fn transfer(transfer: &Transfer) -> Value {
         "failure": failure,
         "created_at": instant(transfer.created_at),
         "updated_at": instant(transfer.updated_at),
+    })
+}
+
+/// A transfer together with what shall come back of it.
+pub(super) fn reversed(of: &Transfer, reversals: &[Reversal]) -> Value {
+    let mut body = transfer(of);
+    body["reversals"] = reversals.iter().map(reversal).collect();
+    body
+}
+
+/// An order that money shall come back.
+pub(super) fn reversal(reversal: &Reversal) -> Value {
+    let failure = reversal.failure.as_ref().map(|(code, text)| json!({"code": code, "message": text}));
+    json!({
+        "id": reversal.id,
+        "status": reversal.status.as_str(),
+        "waiting_on": codes(&reversal.waiting_on),
+        "amount": reversal.amount_minor,
+        "currency": reversal.currency,
+        "reason": reversal.reason,
+        "stripe_reversal": reversal.stripe_reversal,
+        "failure": failure,
+        "created_by": reversal.created_by,
+        "created_at": instant(reversal.created_at),
+        "updated_at": instant(reversal.updated_at),
     })
 }
 

@@ -1,0 +1,107 @@
+//! What a call under a frozen idempotency key showed, written down the same way for everything that moves money.
+
+use sqlx::PgConnection;
+use time::{Duration, OffsetDateTime};
+
+use super::{Context, FlowError};
+use crate::domain::release::SEND_WITHIN;
+use crate::store::attempts::{self, Attempt, Call, SendEnd};
+use crate::store::db::StoreError;
+use crate::stripe::error::{Failure, FailureKind};
+
+/// A failed look-up is repeated after this.
+pub const LOOK_UP_AGAIN: Duration = Duration::seconds(10);
+
+/// A call that has ended.
+#[derive(Debug)]
+pub struct Sent<'a> {
+    /// The transfer or reversal it was made for.
+    pub subject: &'a str,
+    /// The attempt as it was before the call.
+    pub attempt: &'a Attempt,
+    /// When it began.
+    pub started_at: OffsetDateTime,
+    /// When it ended.
+    pub ended_at: OffsetDateTime,
+}
+
+impl Sent<'_> {
+    /// Writes down how this send ended; a later one of the same key is not touched.
+    pub async fn end(&self, tx: &mut PgConnection, end: SendEnd) -> Result<(), StoreError> {
+        let sends = self.attempt.sends + 1;
+        attempts::end_send(tx, self.subject, self.attempt.n, sends, end, self.ended_at).await
+    }
+
+    /// Keeps the call as evidence.
+    pub async fn keep(
+        &self,
+        tx: &mut PgConnection,
+        outcome: &str,
+        failure: Option<&Failure>,
+        request_id: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let call = Call {
+            outcome,
+            status: failure.map_or(Some(200), |failure| failure.status),
+            code: failure.and_then(|failure| failure.code.as_deref()),
+            message: failure.map(|failure| failure.message.as_str()),
+            request_id,
+            ..Call::begun("create", self.started_at, self.ended_at)
+        };
+        attempts::insert_call(tx, self.subject, self.attempt.n, &call).await
+    }
+}
+
+/// What a call without a definite answer means for its key.
+pub fn unanswered(failure: &Failure, ended_at: OffsetDateTime) -> SendEnd {
+    let stored = failure.kind == FailureKind::ServerError;
+    let told_to_stop = failure.should_retry == Some(false) && failure.kind != FailureKind::NotSent;
+    let patience = failure.retry_after.and_then(|pause| Duration::try_from(pause).ok());
+    SendEnd {
+        answered: stored,
+        // A replayed 5xx will be replayed for ever: repeating it shows nothing new.
+        look_up_due: told_to_stop || failure.kind == FailureKind::KeyReuse || (stored && failure.replayed),
+        not_before: patience.map(|pause| ended_at + pause.min(Duration::HOUR)),
+        outcome: None,
+    }
+}
+
+/// Drops a send that was prepared too long ago: what was checked before it may no longer be true.
+pub async fn drop_if_late(
+    ctx: &Context,
+    subject: &str,
+    attempt: &Attempt,
+    prepared_at: OffsetDateTime,
+) -> Result<Option<OffsetDateTime>, FlowError> {
+    let now = ctx.clock.now();
+    // The client may still wait for a turn within the rate limit, half a call's time at most.
+    let turn = Duration::try_from(ctx.longest_call / 2).unwrap_or(Duration::ZERO);
+    if now - prepared_at <= SEND_WITHIN - turn {
+        return Ok(None);
+    }
+    let mut conn = ctx.pool.acquire().await?;
+    attempts::undo_send(&mut conn, subject, attempt.n, attempt.sends + 1).await?;
+    Ok(Some(now))
+}
+
+/// Writes down a look-up that failed; it proves nothing. Returns when to look again.
+pub async fn look_up_failed(
+    tx: &mut PgConnection,
+    subject: &str,
+    n: i32,
+    call: Call<'_>,
+    failure: &Failure,
+) -> Result<OffsetDateTime, StoreError> {
+    let call = Call {
+        outcome: failure.kind.as_str(),
+        status: failure.status,
+        code: failure.code.as_deref(),
+        message: Some(&failure.message),
+        request_id: failure.request_id.as_deref(),
+        ..call
+    };
+    let again_at = call.ended_at + LOOK_UP_AGAIN;
+    attempts::put_off(tx, subject, n, again_at).await?;
+    attempts::insert_call(tx, subject, n, &call).await?;
+    Ok(again_at)
+}
