@@ -38,7 +38,14 @@ const MAY_USE: [(&str, &[&str]); 12] = [
 ];
 
 /// Shared floors of the flows: the only files of that room that others of it may use.
-const SHARED_FLOORS: [&str; 4] = ["attempt_record", "order", "transfer_evidence", "transfer_snapshot"];
+const SHARED_FLOORS: [&str; 6] = [
+    "account_evidence",
+    "attempt_record",
+    "order",
+    "topup_evidence",
+    "transfer_evidence",
+    "transfer_snapshot",
+];
 
 fn sources(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -19,6 +19,7 @@ use crate::store::outbox::{self, StoredEvent};
 use crate::stripe::client::Client;
 use crate::stripe::error::StripeError;
 
+pub mod account_evidence;
 pub mod adjust_funds;
 pub mod attempt_record;
 pub mod catch_up;
@@ -33,6 +34,7 @@ pub mod receive;
 pub mod release_transfer;
 pub mod request_transfer;
 pub mod reverse_transfer;
+pub mod topup_evidence;
 pub mod track_topup;
 pub mod transfer_evidence;
 pub mod transfer_snapshot;

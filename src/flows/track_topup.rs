@@ -6,20 +6,19 @@
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
-use super::{Context, FlowError, instant};
-use crate::domain::evidence::{Content, Standing, Told, Verdict};
+use super::topup_evidence::{currency_of, fold, note_on_its_way, read};
+use super::{Context, FlowError};
 use crate::domain::forecast;
 use crate::domain::ids::TopupId;
 use crate::domain::ledger::Entry;
-use crate::domain::money::{Currency, MAX_AMOUNT_MINOR};
+use crate::domain::money::Currency;
 use crate::domain::task::Kind;
-use crate::domain::topup::{self, Status};
+use crate::domain::topup::Status;
 use crate::store::db::StoreError;
 use crate::store::outbox::StoredEvent;
 use crate::store::topups::{self, Topup};
 use crate::store::transfers::{Of, list_open_ids};
 use crate::store::{controls, ledger, tasks};
-use crate::stripe::wire::{self, Object};
 
 mod look;
 
@@ -66,30 +65,6 @@ fn look_due(before: Option<&Topup>, topup: &Topup, now: OffsetDateTime) -> Optio
     }
 }
 
-/// The top-up a snapshot carries; `None` where the object must be fetched.
-fn read(event: &StoredEvent) -> Result<Option<wire::Topup>, FlowError> {
-    let unreadable =
-        |error: &dyn std::fmt::Display| FlowError::Unreadable(format!("{}: {error}", event.event_id));
-    let envelope = wire::Envelope::parse(&event.payload).map_err(|error| unreadable(&error))?;
-    let readable = wire::readable(event.api_version.as_deref());
-    let object = envelope.data_object.filter(|_| readable);
-    Ok(object.and_then(|object| wire::Topup::from_json(object.get()).ok()).filter(is_whole))
-}
-
-/// Whether everything that settlement rests on can be read.
-fn is_whole(object: &wire::Topup) -> bool {
-    is_money(object) && Status::parse(&object.status) != Status::Unknown
-}
-
-/// Whether its amount and currency are such as can be booked.
-fn is_money(object: &wire::Topup) -> bool {
-    currency_of(object).is_some() && (0..=MAX_AMOUNT_MINOR).contains(&object.amount)
-}
-
-fn currency_of(object: &wire::Topup) -> Option<Currency> {
-    Currency::parse(&object.currency).ok()
-}
-
 /// The locks of every currency that may be booked, in order; they come before the top-up's own.
 async fn lock_currencies(
     tx: &mut PgConnection,
@@ -108,83 +83,6 @@ async fn lock_currencies(
         controls::lock_funds(tx, ctx.livemode, currency).await?;
     }
     Ok(())
-}
-
-fn unheard_of(standing: Standing, source: &str) -> Topup {
-    Topup {
-        known: false,
-        status: Status::Unknown,
-        amount_minor: 0,
-        currency: None,
-        balance_transaction: None,
-        expected_availability_date: None,
-        failure_code: None,
-        failure_message: None,
-        description: None,
-        statement_descriptor: None,
-        transfer_group: None,
-        metadata: std::collections::BTreeMap::new(),
-        stripe_created: None,
-        as_of: standing.at,
-        source: source.to_owned(),
-        standing,
-        proof: None,
-        proof_at: None,
-        watched_since: None,
-        settled: false,
-        settled_at: None,
-        on_its_way_at: None,
-        excluded: None,
-        booked_minor: 0,
-        booked_currency: None,
-        bookings: 0,
-    }
-}
-
-fn fold(topup: &mut Option<Topup>, event: &StoredEvent, object: Option<&wire::Topup>) {
-    let told = |content| Told { at: event.created, seq: event.seq, content };
-    match (topup.as_mut(), object) {
-        (None, None) => {
-            *topup = Some(unheard_of(Standing::of_event(told(Content::Unread)), &event.event_id));
-        }
-        (None, Some(object)) => {
-            let mut new = unheard_of(Standing::of_event(told(Content::Other)), &event.event_id);
-            show(&mut new, object, event.created, &event.event_id);
-            *topup = Some(new);
-        }
-        (Some(topup), None) => {
-            topup::hear(topup.status, &mut topup.standing, Status::Unknown, told(Content::Unread));
-        }
-        (Some(topup), Some(object)) => {
-            let status = Status::parse(&object.status);
-            let same = status == topup.status && object.amount == topup.amount_minor;
-            let content = if same { Content::Same } else { Content::Other };
-            // Of two of one rank without an order, what is held stays: only a fetch can move settled money.
-            if topup::hear(topup.status, &mut topup.standing, status, told(content)) == Verdict::Apply {
-                show(topup, object, event.created, &event.event_id);
-            }
-        }
-    }
-}
-
-/// Takes over what Stripe says. A balance transaction, once named, stays.
-fn show(topup: &mut Topup, object: &wire::Topup, as_of: OffsetDateTime, source: &str) {
-    let named = object.balance_transaction.as_ref().map(|transaction| transaction.id().to_owned());
-    topup.known = true;
-    topup.status = Status::parse(&object.status);
-    topup.amount_minor = object.amount;
-    topup.currency = currency_of(object);
-    topup.balance_transaction = named.or(topup.balance_transaction.take());
-    topup.expected_availability_date = instant(object.expected_availability_date);
-    topup.failure_code.clone_from(&object.failure_code);
-    topup.failure_message.clone_from(&object.failure_message);
-    topup.description.clone_from(&object.description);
-    topup.statement_descriptor.clone_from(&object.statement_descriptor);
-    topup.transfer_group.clone_from(&object.transfer_group);
-    topup.metadata = object.metadata.clone().unwrap_or_default();
-    topup.stripe_created = instant(object.created);
-    topup.as_of = as_of;
-    source.clone_into(&mut topup.source);
 }
 
 /// Decides the settlement, books the difference, writes the row, and rings for what depends on it.
@@ -222,13 +120,6 @@ async fn record(
         tasks::ring(tx, Kind::Transfer, ctx.livemode, &tied, now).await?;
     }
     Ok(())
-}
-
-/// Notes when its money was last seen on its way: while it was pending, or its proof was not there yet.
-fn note_on_its_way(topup: &mut Topup) {
-    let pending = (topup.status == Status::Pending).then_some(topup.as_of);
-    let unproven = topup.proof.as_ref().filter(|proof| !proof.available).and(topup.proof_at);
-    topup.on_its_way_at = topup.on_its_way_at.max(pending).max(unproven);
 }
 
 /// Brings the ledger from what it holds for this top-up to what it should hold.

@@ -3,13 +3,14 @@
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
-use super::{PENDING_LOOK, currency_of, is_money, lock_currencies, record, show, unheard_of};
-use crate::domain::evidence::{Fetched, Standing, Verdict};
+use super::{PENDING_LOOK, lock_currencies, record};
+use crate::domain::evidence::Fetched;
 use crate::domain::ids::TopupId;
 use crate::domain::money::Currency;
 use crate::domain::task::Kind;
-use crate::domain::topup::{self, Proof, Status};
-use crate::flows::{Context, FlowError, instant, observation_id};
+use crate::domain::topup::{self, Status};
+use crate::flows::topup_evidence::{currency_of, fold_seen, is_money, never_told_of};
+use crate::flows::{Context, FlowError, observation_id};
 use crate::store::db::StoreError;
 use crate::store::outbox::{self, Observation};
 use crate::store::topups::{self, Topup};
@@ -26,6 +27,8 @@ struct Seen {
     fetch: Fetched,
     object: Option<Answer<wire::Topup>>,
     transaction: Option<Answer<wire::BalanceTransaction>>,
+    /// The balance transaction came within the top-up.
+    expanded: bool,
 }
 
 /// Looks at a top-up whose status is in doubt or whose money is still on its way. Returns when to look again.
@@ -44,11 +47,12 @@ pub async fn look(ctx: &Context, id: &TopupId) -> Result<Option<OffsetDateTime>,
     let landed = seen.proof_currency();
     lock_currencies(&mut tx, ctx, id, currencies.chain(landed).collect()).await?;
     let before = topups::find_for_update(&mut tx, ctx.livemode, id.as_str()).await?;
-    let mut topup = before.clone().unwrap_or_else(|| {
-        unheard_of(Standing::of_fetch(Fetched { at: OffsetDateTime::UNIX_EPOCH, after_seq: 0 }), "api")
-    });
+    let mut topup = before.clone().unwrap_or_else(never_told_of);
     keep_evidence(&mut tx, ctx, id, &seen, now).await?;
-    fold_seen(&mut topup, &seen);
+    let (object, transaction) = (seen.object.as_ref(), seen.transaction.as_ref());
+    let (object, transaction) =
+        (object.map(|answer| &answer.object), transaction.map(|answer| &answer.object));
+    fold_seen(&mut topup, object, transaction, seen.fetch);
     topup.watched_since = topup.watched_since.or(Some(now));
     let again_at = next_look(&topup, now);
     record(&mut tx, ctx, id, before.as_ref(), topup, now).await?;
@@ -66,7 +70,7 @@ async fn ask(
 ) -> Result<Option<Seen>, FlowError> {
     let settling = |topup: &&Topup| topup.status == Status::Succeeded && !topup.standing.doubted;
     let mut named = held.filter(settling).and_then(|topup| topup.balance_transaction.clone());
-    let mut seen = Seen { fetch, object: None, transaction: None };
+    let mut seen = Seen { fetch, object: None, transaction: None, expanded: false };
     if named.is_none() {
         let answer = match ctx.stripe.topup(Lane::Sweep, id).await {
             Ok(answer) => answer,
@@ -84,6 +88,7 @@ async fn ask(
             let raw = answer.raw.clone();
             let request_id = answer.request_id.clone();
             seen.transaction = Some(Answer { object, raw, request_id, replayed: false });
+            seen.expanded = true;
         }
         seen.object = Some(answer);
     }
@@ -122,7 +127,7 @@ async fn keep_evidence(
 ) -> Result<(), StoreError> {
     let object = seen.object.as_ref().map(|answer| ("topup", &answer.raw));
     // An expanded balance transaction is part of the top-up's own answer.
-    let transaction = seen.transaction.as_ref().filter(|_| seen.object.is_none());
+    let transaction = seen.transaction.as_ref().filter(|_| !seen.expanded);
     let transaction = transaction.map(|answer| ("balance_transaction", &answer.raw));
     for (event_type, payload) in object.into_iter().chain(transaction) {
         let observation = Observation {
@@ -145,41 +150,6 @@ impl Seen {
     fn proof_currency(&self) -> Option<Currency> {
         self.transaction.as_ref().and_then(|answer| Currency::parse(&answer.object.currency).ok())
     }
-}
-
-fn fold_seen(topup: &mut Topup, seen: &Seen) {
-    if let Some(answer) = &seen.object {
-        let status = Status::parse(&answer.object.status);
-        if topup::see(topup.status, &mut topup.standing, status, seen.fetch) == Verdict::Apply {
-            show(topup, &answer.object, seen.fetch.at, "api");
-        }
-        let named = answer.object.balance_transaction.as_ref().map(|t| t.id().to_owned());
-        topup.balance_transaction = topup.balance_transaction.take().or(named);
-    }
-    let fresher = topup.proof_at.is_none_or(|at| at <= seen.fetch.at);
-    if let (Some(answer), true) = (&seen.transaction, fresher) {
-        topup.proof = proof(topup, &answer.object).or(topup.proof.take());
-        topup.proof_at = Some(seen.fetch.at);
-    }
-}
-
-/// What a balance transaction proves. One of another kind, or in a balance that transfers do not draw on,
-/// proves nothing.
-fn proof(topup: &Topup, transaction: &wire::BalanceTransaction) -> Option<Proof> {
-    let of_topup = transaction.transaction_type.as_deref().is_none_or(|kind| kind == "topup");
-    let spendable = transaction.balance_type.as_deref().is_none_or(|kind| kind == "payments");
-    let currency = Currency::parse(&transaction.currency).ok()?;
-    let amount_minor = if Some(currency) == topup.currency {
-        topup.amount_minor.saturating_sub(transaction.fee)
-    } else {
-        transaction.net
-    };
-    (of_topup && spendable).then(|| Proof {
-        available: transaction.status == "available",
-        available_on: instant(transaction.available_on),
-        amount_minor,
-        currency,
-    })
 }
 
 fn next_look(topup: &Topup, now: OffsetDateTime) -> Option<OffsetDateTime> {

@@ -1,0 +1,197 @@
+//! What is held of a connected account after one more piece of evidence: an event, or what a fetch showed.
+//!
+//! The same folding projects accounts as evidence comes in and rebuilds them from what was kept.
+
+use time::OffsetDateTime;
+
+use super::{FlowError, instant};
+use crate::domain::account::{Flags, Known, Policy, Requirements, less_ready};
+use crate::domain::evidence::{Content, Fetched, Standing, Told, Verdict};
+use crate::store::accounts::Account;
+use crate::store::outbox::StoredEvent;
+use crate::stripe::wire::{self, Object};
+
+/// What one event says about an account.
+#[derive(Debug)]
+pub enum News {
+    /// All its flags.
+    Flags(Box<Flags>),
+    /// One capability's status.
+    Transfers(String),
+    /// It may have changed.
+    Changed,
+    /// It left the platform.
+    Left,
+}
+
+/// What an event says; an error where it is no event at all.
+pub fn read(event: &StoredEvent) -> Result<News, FlowError> {
+    let unreadable =
+        |error: &dyn std::fmt::Display| FlowError::Unreadable(format!("{}: {error}", event.event_id));
+    let envelope = wire::Envelope::parse(&event.payload).map_err(|error| unreadable(&error))?;
+    let bare = event.event_type.strip_prefix("v1.").unwrap_or(&event.event_type);
+    if bare == "account.application.deauthorized" {
+        return Ok(News::Left);
+    }
+    let Some(object) = envelope.data_object.filter(|_| wire::readable(event.api_version.as_deref())) else {
+        return Ok(News::Changed);
+    };
+    Ok(match bare {
+        "account.updated" => match wire::Account::from_json(object.get()) {
+            Ok(account) => flags(&account).map_or(News::Changed, |flags| News::Flags(Box::new(flags))),
+            Err(_) => News::Changed,
+        },
+        "capability.updated" => match wire::Capability::from_json(object.get()) {
+            Ok(capability) if capability.id == "transfers" => News::Transfers(capability.status),
+            Ok(_) | Err(_) => News::Changed,
+        },
+        _ => News::Changed,
+    })
+}
+
+/// The flags of a whole account; `None` where a part that readiness rests on is missing.
+fn flags(account: &wire::Account) -> Option<Flags> {
+    account.capabilities.as_ref()?;
+    account.requirements.as_ref()?;
+    (account.charges_enabled.is_some() && account.details_submitted.is_some())
+        .then(|| flags_as_they_are(account))
+}
+
+/// The flags as a fetch shows them, absent ones included.
+pub fn flags_as_they_are(account: &wire::Account) -> Flags {
+    let due = account.requirements.clone().unwrap_or_default();
+    Flags {
+        details_submitted: account.details_submitted,
+        charges_enabled: account.charges_enabled,
+        payouts_enabled: account.payouts_enabled,
+        transfers_capability: account.capabilities.as_ref().and_then(|c| c.get("transfers").cloned()),
+        requirements: Requirements {
+            currently_due: due.currently_due.unwrap_or_default(),
+            past_due: due.past_due.unwrap_or_default(),
+            eventually_due: due.eventually_due.unwrap_or_default(),
+            pending_verification: due.pending_verification.unwrap_or_default(),
+            disabled_reason: due.disabled_reason,
+            current_deadline: instant(due.current_deadline),
+        },
+        country: account.country.clone(),
+        default_currency: account.default_currency.clone(),
+    }
+}
+
+/// An account of which only one piece of evidence is known.
+fn first(standing: Standing, flags: Option<Flags>, source: &str) -> Account {
+    let as_of = standing.at;
+    let known = Known { flags, deauthorized_at: None, confirmed_at: None };
+    Account { known, standing, as_of, source: source.to_owned() }
+}
+
+/// Folds what an event says into what is held.
+pub fn fold(account: &mut Option<Account>, event: &StoredEvent, news: News, policy: &Policy) {
+    let told = |content| Told { at: event.created, seq: event.seq, content };
+    let source = &event.event_id;
+    match (news, account.as_mut()) {
+        (News::Left, None) => {
+            // It tells nothing about the flags, so any event that does, however old, is news.
+            let nothing = Told { at: OffsetDateTime::UNIX_EPOCH, ..told(Content::Other) };
+            let mut new = first(Standing::of_event(nothing), None, source);
+            (new.known.deauthorized_at, new.as_of) = (Some(event.created), event.created);
+            *account = Some(new);
+        }
+        (News::Left, Some(account)) => {
+            account.known.deauthorized_at = account.known.deauthorized_at.max(Some(event.created));
+            if event.created >= account.as_of {
+                (account.as_of, account.source) = (event.created, source.clone());
+            }
+        }
+        (News::Flags(flags), None) => {
+            *account = Some(first(Standing::of_event(told(Content::Other)), Some(*flags), source));
+        }
+        (News::Transfers(_) | News::Changed, None) => {
+            *account = Some(first(Standing::of_event(told(Content::Unread)), None, source));
+        }
+        (News::Flags(heard), Some(account)) => {
+            let same = account.known.flags.as_ref() == Some(&*heard);
+            let content = if same { Content::Same } else { Content::Other };
+            match account.standing.hear(told(content)) {
+                Verdict::Keep => {}
+                Verdict::Apply => show(account, Some(*heard), event),
+                Verdict::Doubt => doubt(account, *heard, event, policy),
+            }
+        }
+        (News::Transfers(status), Some(account)) => {
+            let held = account.known.flags.as_ref();
+            let same = held.and_then(|flags| flags.transfers_capability.as_deref()) == Some(status.as_str());
+            let same_moment = account.standing.at == event.created;
+            // It says nothing about the other flags, so a newer one is never enough by itself.
+            let content = if same && same_moment { Content::Same } else { Content::Unread };
+            let patched = held.map(|held| Flags { transfers_capability: Some(status), ..held.clone() });
+            if let (Verdict::Doubt, Some(patched)) = (account.standing.hear(told(content)), patched) {
+                doubt(account, patched, event, policy);
+            }
+        }
+        (News::Changed, Some(account)) => {
+            account.standing.hear(told(Content::Unread));
+        }
+    }
+}
+
+fn show(account: &mut Account, flags: Option<Flags>, event: &StoredEvent) {
+    account.known.flags = flags;
+    // A deauthorization is the news to show, in whichever order the two came.
+    if !(account.known.deauthorized() && account.as_of > event.created) {
+        account.as_of = event.created;
+        account.source.clone_from(&event.event_id);
+    }
+}
+
+/// Without an order between them, the less ready of the two is shown.
+fn doubt(account: &mut Account, heard: Flags, event: &StoredEvent, policy: &Policy) {
+    if let Some(held) = account.known.flags.clone() {
+        let shown = less_ready(held.clone(), heard, policy);
+        if shown != held {
+            show(account, Some(shown), event);
+        }
+    }
+}
+
+/// Folds in what a fetch showed: the flags, or that Stripe does not show the account.
+pub fn fold_fetch(before: Option<Account>, flags: Option<Flags>, fetch: Fetched, policy: &Policy) -> Account {
+    let found = flags.is_some();
+    let mut account = match before {
+        None => first(Standing::of_fetch(fetch), flags, "api"),
+        Some(mut account) => {
+            let verdict = account.standing.see(fetch);
+            if let Some(seen) = flags {
+                let shown = match (verdict, account.known.flags.take()) {
+                    (Verdict::Keep, held) => held.or(Some(seen)),
+                    (Verdict::Apply, _) | (Verdict::Doubt, None) => Some(seen),
+                    (Verdict::Doubt, Some(held)) => Some(less_ready(held, seen, policy)),
+                };
+                account.known.flags = shown;
+                if verdict != Verdict::Keep {
+                    account.as_of = fetch.at;
+                    "api".clone_into(&mut account.source);
+                }
+            }
+            account
+        }
+    };
+    if found {
+        account.known.confirmed_at = account.known.confirmed_at.max(Some(fetch.at));
+    } else {
+        account.known.deauthorized_at = account.known.deauthorized_at.max(Some(fetch.at));
+    }
+    account
+}
+
+/// What a kept answer of Stripe's API showed: the flags, or that Stripe did not show the account.
+pub fn seen(observation: &StoredEvent) -> Result<Option<Flags>, FlowError> {
+    if observation.event_type != "account" {
+        return Ok(None);
+    }
+    let unreadable =
+        |error: &dyn std::fmt::Display| FlowError::Unreadable(format!("{}: {error}", observation.event_id));
+    let text = std::str::from_utf8(&observation.payload).map_err(|error| unreadable(&error))?;
+    let account = wire::Account::from_json(text).map_err(|error| unreadable(&error))?;
+    Ok(Some(flags_as_they_are(&account)))
+}
