@@ -4,6 +4,7 @@ mod audit;
 pub mod database;
 mod demo;
 mod output;
+mod rebuild;
 mod sandbox;
 mod serve;
 pub mod service;
@@ -48,6 +49,11 @@ enum Command {
     /// Apply the migrations and exit
     #[command(after_help = "Example:\n  sluicegate migrate --database-url postgres://…")]
     Migrate(Box<Flags>),
+    /// Recompute what the tables hold from what was kept, and report every difference; exit 1 on one
+    #[command(
+        after_help = "Example:\n  sluicegate rebuild --check --database-url postgres://…\n\nStart it with the SLUICEGATE_READINESS and SLUICEGATE_SETTLEMENT of the service."
+    )]
+    Rebuild(rebuild::Args),
     /// Check the audit log
     #[command(subcommand, arg_required_else_help = true)]
     Audit(audit::Command),
@@ -111,6 +117,11 @@ async fn dispatch(command: Command) -> Result<bool, Failed> {
             let settings = settings(&flags)?;
             telemetry::init(settings.log_format, settings.log_filter.as_deref());
             migrate(settings).await
+        }
+        Command::Rebuild(rebuild::Args { output, flags, .. }) => {
+            let settings = settings(&flags)?;
+            telemetry::init(settings.log_format, settings.log_filter.as_deref());
+            rebuild::run(settings, output).await
         }
         Command::Audit(audit::Command::Verify { expect, output, flags }) => {
             let settings = settings(&flags)?;

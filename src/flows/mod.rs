@@ -30,6 +30,7 @@ pub mod observe_transfer;
 pub mod operate;
 pub mod order;
 pub mod project_account;
+pub mod rebuild;
 pub mod receive;
 pub mod release_transfer;
 pub mod request_transfer;

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use super::{FlowError, instant};
 use crate::domain::evidence::{Content, Fetched, Standing, Told, Verdict};
 use crate::domain::money::{Currency, MAX_AMOUNT_MINOR};
-use crate::domain::topup::{self, Proof, Status};
+use crate::domain::topup::{self, Proof, Rule, Settlement, Status};
 use crate::store::outbox::StoredEvent;
 use crate::store::topups::Topup;
 use crate::stripe::wire::{self, Object};
@@ -121,7 +121,7 @@ fn show(topup: &mut Topup, object: &wire::Topup, as_of: OffsetDateTime, source: 
 }
 
 /// Notes when its money was last seen on its way: while it was pending, or its proof was not there yet.
-pub fn note_on_its_way(topup: &mut Topup) {
+fn note_on_its_way(topup: &mut Topup) {
     let pending = (topup.status == Status::Pending).then_some(topup.as_of);
     let unproven = topup.proof.as_ref().filter(|proof| !proof.available).and(topup.proof_at);
     topup.on_its_way_at = topup.on_its_way_at.max(pending).max(unproven);
@@ -166,6 +166,18 @@ fn proof(topup: &Topup, transaction: &wire::BalanceTransaction) -> Option<Proof>
         amount_minor,
         currency,
     })
+}
+
+/// Decides the settlement; once its money settled, whether that counts is decided for good. `None` while nothing
+/// described it.
+pub fn settle(topup: &mut Topup, rule: Rule, funds_since: OffsetDateTime) -> Option<Settlement> {
+    note_on_its_way(topup);
+    let settlement = topup.known()?.settlement(rule, funds_since);
+    topup.settled = settlement.settled;
+    if settlement.settled {
+        topup.excluded = Some(settlement.excluded);
+    }
+    Some(settlement)
 }
 
 /// What a kept answer of Stripe's API showed: the top-up, its balance transaction, or both in one.

@@ -6,7 +6,7 @@
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
-use super::topup_evidence::{currency_of, fold, note_on_its_way, read};
+use super::topup_evidence::{currency_of, fold, read, settle};
 use super::{Context, FlowError};
 use crate::domain::forecast;
 use crate::domain::ids::TopupId;
@@ -94,15 +94,10 @@ async fn record(
     mut topup: Topup,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    note_on_its_way(&mut topup);
-    if let Some(known) = topup.known() {
-        let settlement = known.settlement(ctx.rule, controls::get_funds_since(tx).await?);
-        if settlement.settled && !topup.settled {
+    let was_settled = topup.settled;
+    if let Some(settlement) = settle(&mut topup, ctx.rule, controls::get_funds_since(tx).await?) {
+        if settlement.settled && !was_settled {
             topup.settled_at = Some(now);
-        }
-        topup.settled = settlement.settled;
-        if settlement.settled {
-            topup.excluded = Some(settlement.excluded);
         }
         book(tx, ctx, id, &mut topup, settlement.booked_minor, settlement.currency, now).await?;
     }

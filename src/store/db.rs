@@ -79,7 +79,7 @@ pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
 /// Whether the database answers and has every migration of this binary.
 pub async fn is_ready(pool: &PgPool) -> Result<bool, StoreError> {
     const SQL: &str = "-- is_ready
-        select coalesce(max(version), 0) from _sqlx_migrations where success";
-    let newest: i64 = sqlx::query_scalar(SQL).fetch_one(pool).await?;
-    Ok(MIGRATIONS.iter().all(|migration| migration.version <= newest))
+        select version from _sqlx_migrations where success";
+    let applied: Vec<i64> = sqlx::query_scalar(SQL).fetch_all(pool).await?;
+    Ok(MIGRATIONS.iter().all(|migration| applied.contains(&migration.version)))
 }

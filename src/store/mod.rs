@@ -18,6 +18,7 @@ pub mod keys;
 pub mod ledger;
 pub mod line;
 pub mod outbox;
+pub mod rebuild;
 pub mod reversals;
 pub mod tasks;
 pub mod topups;

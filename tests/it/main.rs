@@ -18,6 +18,7 @@ mod input;
 mod keys;
 mod lifecycle;
 mod readiness;
+mod rebuild;
 mod restore;
 mod reversals;
 mod support;

@@ -12,6 +12,7 @@ use sluicegate::clock::Clock;
 use sluicegate::domain::account::Policy;
 use sluicegate::domain::limits::{Limits, ReleaseOrder};
 use sluicegate::domain::topup::Rule;
+use sluicegate::flows::rebuild::{self, Rules};
 use sluicegate::sandbox::{self, Control, Sandbox};
 use sluicegate::stripe::client::ClientConfig;
 use sluicegate::stripe::signature::{self, SigningSecret};
@@ -209,6 +210,9 @@ impl World {
             assert_eq!(minor("available"), minor("settled") - minor("reserved") - minor("released"), "{row}");
             assert_eq!(self.sum_from_zero(&row["currency"]).await, minor("settled"), "{row}");
         }
+        let rules = Rules { policy: self.plan.policy.clone(), rule: self.plan.rule };
+        let report = rebuild::check(self.pool(), &rules).await.unwrap();
+        assert_eq!(report.told, [], "all that is held follows from what was kept");
     }
 
     async fn sum_from_zero(&self, currency: &Value) -> i64 {
