@@ -38,9 +38,10 @@ const MAY_USE: [(&str, &[&str]); 12] = [
 ];
 
 /// Shared floors of the flows: the only files of that room that others of it may use.
-const SHARED_FLOORS: [&str; 6] = [
+const SHARED_FLOORS: [&str; 7] = [
     "account_evidence",
     "attempt_record",
+    "event_record",
     "order",
     "topup_evidence",
     "transfer_evidence",

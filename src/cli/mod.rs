@@ -1,6 +1,7 @@
 //! The commands: the only place that reads the configuration and wires the parts.
 
 mod audit;
+mod backfill;
 pub mod database;
 mod demo;
 mod output;
@@ -54,6 +55,12 @@ enum Command {
         after_help = "Example:\n  sluicegate rebuild --check --database-url postgres://…\n\nStart it with the SLUICEGATE_READINESS and SLUICEGATE_SETTLEMENT of the service."
     )]
     Rebuild(rebuild::Args),
+    /// Search Stripe's event list for events that were never delivered, and store them
+    #[command(after_help = "Example:\n  sluicegate backfill --since 2026-11-22T10:00:00Z")]
+    Backfill(backfill::BackfillArgs),
+    /// Have stored events applied once more
+    #[command(after_help = "Example:\n  sluicegate replay evt_1 evt_2")]
+    Replay(backfill::ReplayArgs),
     /// Check the audit log
     #[command(subcommand, arg_required_else_help = true)]
     Audit(audit::Command),
@@ -122,6 +129,16 @@ async fn dispatch(command: Command) -> Result<bool, Failed> {
             let settings = settings(&flags)?;
             telemetry::init(settings.log_format, settings.log_filter.as_deref());
             rebuild::run(settings, output).await
+        }
+        Command::Backfill(args) => {
+            let settings = settings(&args.flags)?;
+            telemetry::init(settings.log_format, settings.log_filter.as_deref());
+            backfill::run(settings, &args).await
+        }
+        Command::Replay(args) => {
+            let settings = settings(&args.flags)?;
+            telemetry::init(settings.log_format, settings.log_filter.as_deref());
+            backfill::replay(settings, &args.events).await
         }
         Command::Audit(audit::Command::Verify { expect, output, flags }) => {
             let settings = settings(&flags)?;

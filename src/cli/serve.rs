@@ -28,7 +28,8 @@ pub async fn run(settings: Settings) -> Result<bool, Failed> {
         return Err(Failed::Usage);
     }
     let (data_dir, bin_dir) = (settings.data_dir.clone(), settings.pg_bin_dir.clone());
-    let plan = plan(&settings, String::new())?;
+    let intake = settings.runs(Role::Intake);
+    let plan = plan(&settings, String::new(), intake)?;
     let database = database::provide(settings.database_url.as_ref(), data_dir, bin_dir).await?;
     let plan = service::Plan { database_url: database.url.clone(), ..plan };
     let service = service::start(plan, Clock::system()).await?;
@@ -54,13 +55,13 @@ fn not_obeyed(settings: &Settings) -> Vec<&'static str> {
     set.into_iter().filter_map(|(name, set)| set.then_some(name)).collect()
 }
 
-fn plan(settings: &Settings, database_url: String) -> Result<service::Plan, Failed> {
+/// The plan that the settings make; `intake` says whether webhooks are received, which needs their secrets.
+pub(super) fn plan(settings: &Settings, database_url: String, intake: bool) -> Result<service::Plan, Failed> {
     let needed = |problem| {
         eprintln!("error: {problem}");
         Failed::Usage
     };
     let key = settings.required_stripe_key().map_err(needed)?;
-    let intake = settings.runs(Role::Intake);
     let given =
         if intake { settings.required_webhook_secrets().map_err(needed)? } else { &settings.webhook_secrets };
     let webhook_secrets = given

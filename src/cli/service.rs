@@ -215,7 +215,8 @@ pub async fn connect(url: &str, connections: u32) -> anyhow::Result<PgPool> {
     }
 }
 
-fn context(plan: &Plan, pool: PgPool, clock: Clock) -> anyhow::Result<Context> {
+/// What every flow works with, after a plan.
+pub(super) fn context(plan: &Plan, pool: PgPool, clock: Clock) -> anyhow::Result<Context> {
     // A hundred years is for ever, and stays within what dates can be added to.
     let for_ever = time::Duration::days(36_500);
     let long = |length: Duration| time::Duration::try_from(length).map_or(for_ever, |l| l.min(for_ever));
@@ -231,6 +232,8 @@ fn context(plan: &Plan, pool: PgPool, clock: Clock) -> anyhow::Result<Context> {
         source_type: plan.source_type.clone(),
         limits: plan.limits.clone(),
         release_order: plan.release_order,
+        backfill_every: plan.backfill_every.map(long),
+        reconcile_every: plan.reconcile_every.map(long),
         longest_call: plan.stripe.timeout,
     })
 }

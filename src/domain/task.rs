@@ -21,13 +21,22 @@ pub enum Kind {
     Balance,
     /// A currency: when its waiting transfers should go out.
     Forecast,
+    /// Stripe's events: search for those never received.
+    Backfill,
+    /// One of Stripe's lists: compare a page with what is held.
+    Reconcile,
     /// Stripe's transfers, which a restored database may have forgotten.
     CatchUp,
 }
 
+/// The one subject of [`Kind::Backfill`].
+pub const EVENTS: &str = "events";
+/// The subjects of [`Kind::Reconcile`]: Stripe's lists that are compared with what is held.
+pub const RECONCILED: [&str; 3] = ["accounts", "topups", "transfers"];
+
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 11] = [
         Self::Account,
         Self::Topup,
         Self::StripeTransfer,
@@ -36,6 +45,8 @@ impl Kind {
         Self::Funds,
         Self::Balance,
         Self::Forecast,
+        Self::Backfill,
+        Self::Reconcile,
         Self::CatchUp,
     ];
 
@@ -50,6 +61,8 @@ impl Kind {
             Self::Funds => "funds",
             Self::Balance => "balance",
             Self::Forecast => "forecast",
+            Self::Backfill => "backfill",
+            Self::Reconcile => "reconcile",
             Self::CatchUp => "catch_up",
         }
     }

@@ -11,9 +11,21 @@ use crate::store::accounts::Account;
 use crate::store::outbox::StoredEvent;
 use crate::stripe::wire::{self, Object};
 
+/// Folds a kept piece of evidence into what is held: an event, or an answer of Stripe's API.
+pub fn fold_kept(
+    account: &mut Option<Account>,
+    kept: &StoredEvent,
+    policy: &Policy,
+) -> Result<(), FlowError> {
+    match kept.fetched() {
+        Some(fetch) => *account = Some(fold_fetch(account.take(), seen(kept)?, fetch, policy)),
+        None => fold(account, kept, read(kept)?, policy),
+    }
+    Ok(())
+}
+
 /// What one event says about an account.
-#[derive(Debug)]
-pub enum News {
+enum News {
     /// All its flags.
     Flags(Box<Flags>),
     /// One capability's status.
@@ -25,7 +37,7 @@ pub enum News {
 }
 
 /// What an event says; an error where it is no event at all.
-pub fn read(event: &StoredEvent) -> Result<News, FlowError> {
+fn read(event: &StoredEvent) -> Result<News, FlowError> {
     let unreadable =
         |error: &dyn std::fmt::Display| FlowError::Unreadable(format!("{}: {error}", event.event_id));
     let envelope = wire::Envelope::parse(&event.payload).map_err(|error| unreadable(&error))?;
@@ -85,8 +97,7 @@ fn first(standing: Standing, flags: Option<Flags>, source: &str) -> Account {
     Account { known, standing, as_of, source: source.to_owned() }
 }
 
-/// Folds what an event says into what is held.
-pub fn fold(account: &mut Option<Account>, event: &StoredEvent, news: News, policy: &Policy) {
+fn fold(account: &mut Option<Account>, event: &StoredEvent, news: News, policy: &Policy) {
     let told = |content| Told { at: event.created, seq: event.seq, content };
     let source = &event.event_id;
     match (news, account.as_mut()) {
@@ -185,7 +196,7 @@ pub fn fold_fetch(before: Option<Account>, flags: Option<Flags>, fetch: Fetched,
 }
 
 /// What a kept answer of Stripe's API showed: the flags, or that Stripe did not show the account.
-pub fn seen(observation: &StoredEvent) -> Result<Option<Flags>, FlowError> {
+fn seen(observation: &StoredEvent) -> Result<Option<Flags>, FlowError> {
     if observation.event_type != "account" {
         return Ok(None);
     }

@@ -22,8 +22,10 @@ use crate::stripe::error::StripeError;
 pub mod account_evidence;
 pub mod adjust_funds;
 pub mod attempt_record;
+pub mod backfill;
 pub mod catch_up;
 pub mod control_transfer;
+pub mod event_record;
 pub mod forecast;
 pub mod fund_transfers;
 pub mod observe_transfer;
@@ -32,6 +34,7 @@ pub mod order;
 pub mod project_account;
 pub mod rebuild;
 pub mod receive;
+pub mod reconcile;
 pub mod release_transfer;
 pub mod request_transfer;
 pub mod reverse_transfer;
@@ -67,6 +70,10 @@ pub struct Context {
     pub limits: Limits,
     /// Which transfer is served first.
     pub release_order: ReleaseOrder,
+    /// How often Stripe's event list is searched for what never arrived; `None`: only by order.
+    pub backfill_every: Option<time::Duration>,
+    /// How often a page of Stripe's lists is compared with what is held; `None`: never.
+    pub reconcile_every: Option<time::Duration>,
     /// No call to Stripe takes longer; shorter than a lease.
     pub longest_call: Duration,
 }

@@ -26,10 +26,14 @@ pub async fn apply(ctx: &Context, id: &StripeTransferId, events: &[StoredEvent])
     if unread { fetch(ctx, id).await } else { Ok(()) }
 }
 
-/// The transfer a snapshot carries; `None` where it must be fetched.
+/// The transfer that an event carries, or an answer of Stripe's API is; `None` where it must be fetched.
 fn read(event: &StoredEvent) -> Result<Option<wire::Transfer>, FlowError> {
     let unreadable =
         |error: &dyn std::fmt::Display| FlowError::Unreadable(format!("{}: {error}", event.event_id));
+    if event.after_seq.is_some() {
+        let text = std::str::from_utf8(&event.payload).map_err(|error| unreadable(&error))?;
+        return wire::Transfer::from_json(text).map(Some).map_err(|error| unreadable(&error));
+    }
     let envelope = wire::Envelope::parse(&event.payload).map_err(|error| unreadable(&error))?;
     let object = envelope.data_object.filter(|_| wire::readable(event.api_version.as_deref()));
     Ok(object.and_then(|object| wire::Transfer::from_json(object.get()).ok()))

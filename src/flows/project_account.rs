@@ -5,7 +5,7 @@
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
-use super::account_evidence::{self, flags_as_they_are, fold_fetch};
+use super::account_evidence::{flags_as_they_are, fold_fetch, fold_kept};
 use super::{Context, FlowError, observation_id};
 use crate::domain::account::REAUTHORIZED_AFTER;
 use crate::domain::evidence::Fetched;
@@ -25,16 +25,12 @@ const UNSEEN_LOOK: Duration = Duration::minutes(5);
 
 /// Folds events into an account's row.
 pub async fn apply(ctx: &Context, id: &AccountId, events: &[StoredEvent]) -> Result<(), FlowError> {
-    let news = events
-        .iter()
-        .map(|event| account_evidence::read(event).map(|news| (event, news)))
-        .collect::<Result<Vec<_>, _>>()?;
     let now = ctx.clock.now();
     let mut tx = ctx.pool.begin().await?;
     let before = load(&mut tx, ctx, id).await?;
     let mut account = before.clone();
-    for (event, news) in news {
-        account_evidence::fold(&mut account, event, news, &ctx.policy);
+    for event in events {
+        fold_kept(&mut account, event, &ctx.policy)?;
     }
     if let Some(account) = account {
         // The account's own bell before its transfers': a refusal takes them in this order.

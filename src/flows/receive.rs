@@ -10,11 +10,11 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::domain::event::{Envelope, Ourselves, Route, Shape};
+use super::event_record;
+use crate::domain::event::Ourselves;
 use crate::store::db::StoreError;
-use crate::store::outbox::{self, NewEvent};
+use crate::store::outbox::{self, NewEvent, Signed};
 use crate::stripe::signature::{self, SigningSecret};
-use crate::stripe::wire;
 
 /// The largest number of deliveries that wait for a commit.
 const QUEUE: usize = 4_096;
@@ -140,45 +140,9 @@ impl Intake {
         secret_label: Option<String>,
         now: OffsetDateTime,
     ) -> Result<NewEvent, String> {
-        let envelope = wire::Envelope::parse(body).map_err(|error| error.to_string())?;
-        let object_id = envelope.object_id();
         let ourselves = self.ourselves.read().unwrap_or_else(PoisonError::into_inner);
-        let routed = Envelope {
-            shape: match envelope.kind {
-                wire::Kind::Snapshot => Shape::Snapshot,
-                wire::Kind::Thin => Shape::Thin,
-            },
-            event_type: &envelope.event_type,
-            account: envelope.account.as_ref().map(|id| id.as_str()),
-            object_id: object_id.as_deref(),
-            // An event that does not say its mode fits neither.
-            livemode: envelope.livemode.unwrap_or(!ourselves.livemode),
-        };
-        let (subject_kind, subject, ignored) = match routed.route(&ourselves) {
-            Route::Handle(kind, subject) => (Some(kind.as_str()), Some(subject), None),
-            // The flow that can't read it says so, and a person finds it among the dead letters.
-            Route::Unreadable(kind) => (Some(kind.as_str()), Some(envelope.id.to_string()), None),
-            Route::Ignore(why) => (None, None, Some(why.as_str())),
-        };
-        Ok(NewEvent {
-            event_id: envelope.id.to_string(),
-            created: envelope.created.unwrap_or(OffsetDateTime::UNIX_EPOCH),
-            kind: match routed.shape {
-                Shape::Snapshot => "snapshot",
-                Shape::Thin => "thin",
-            },
-            event_type: envelope.event_type.to_string(),
-            account: envelope.account.as_ref().map(ToString::to_string),
-            subject_kind,
-            subject,
-            livemode: routed.livemode,
-            api_version: envelope.api_version.as_ref().map(ToString::to_string),
-            ignored,
-            received_at: now,
-            signature: header.to_owned(),
-            secret_label,
-            payload: body.clone(),
-        })
+        let signed = Signed { header: header.to_owned(), secret_label };
+        event_record::read(body, Some(signed), &ourselves, now)
     }
 
     /// Keeps what is signed but no event for a person to look at.

@@ -12,8 +12,31 @@ use crate::store::outbox::StoredEvent;
 use crate::store::topups::Topup;
 use crate::stripe::wire::{self, Object};
 
+/// Folds a kept piece of evidence into what is held: an event, or an answer of Stripe's API.
+pub fn fold_kept(topup: &mut Option<Topup>, kept: &StoredEvent) -> Result<(), FlowError> {
+    match kept.fetched() {
+        Some(fetch) => {
+            let (object, transaction) = seen(kept)?;
+            let held = topup.get_or_insert_with(never_told_of);
+            fold_seen(held, object.as_ref(), transaction.as_ref(), fetch);
+        }
+        None => fold(topup, kept, read(kept)?.as_ref()),
+    }
+    Ok(())
+}
+
+/// The currencies a kept piece of evidence may book in.
+pub fn currencies_in(kept: &StoredEvent) -> Result<Vec<Currency>, FlowError> {
+    if kept.after_seq.is_none() {
+        return Ok(read(kept)?.as_ref().and_then(currency_of).into_iter().collect());
+    }
+    let (object, transaction) = seen(kept)?;
+    let landed = transaction.and_then(|transaction| Currency::parse(&transaction.currency).ok());
+    Ok(object.as_ref().and_then(currency_of).into_iter().chain(landed).collect())
+}
+
 /// The top-up a snapshot carries; `None` where the object must be fetched.
-pub fn read(event: &StoredEvent) -> Result<Option<wire::Topup>, FlowError> {
+fn read(event: &StoredEvent) -> Result<Option<wire::Topup>, FlowError> {
     let unreadable =
         |error: &dyn std::fmt::Display| FlowError::Unreadable(format!("{}: {error}", event.event_id));
     let envelope = wire::Envelope::parse(&event.payload).map_err(|error| unreadable(&error))?;
@@ -73,8 +96,7 @@ fn unheard_of(standing: Standing, source: &str) -> Topup {
     }
 }
 
-/// Folds what an event says into what is held.
-pub fn fold(topup: &mut Option<Topup>, event: &StoredEvent, object: Option<&wire::Topup>) {
+fn fold(topup: &mut Option<Topup>, event: &StoredEvent, object: Option<&wire::Topup>) {
     let told = |content| Told { at: event.created, seq: event.seq, content };
     match (topup.as_mut(), object) {
         (None, None) => {
@@ -181,7 +203,7 @@ pub fn settle(topup: &mut Topup, rule: Rule, funds_since: OffsetDateTime) -> Opt
 }
 
 /// What a kept answer of Stripe's API showed: the top-up, its balance transaction, or both in one.
-pub fn seen(
+fn seen(
     observation: &StoredEvent,
 ) -> Result<(Option<wire::Topup>, Option<wire::BalanceTransaction>), FlowError> {
     let unreadable =

@@ -6,7 +6,7 @@
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
-use super::topup_evidence::{currency_of, fold, read, settle};
+use super::topup_evidence::{currencies_in, fold_kept, settle};
 use super::{Context, FlowError};
 use crate::domain::forecast;
 use crate::domain::ids::TopupId;
@@ -29,19 +29,17 @@ const PENDING_LOOK: Duration = Duration::seconds(30);
 
 /// Folds events into a top-up's row and books what follows.
 pub async fn apply(ctx: &Context, id: &TopupId, events: &[StoredEvent]) -> Result<(), FlowError> {
-    let mut heard = Vec::with_capacity(events.len());
+    let mut currencies = Vec::new();
     for event in events {
-        let object = read(event)?;
-        heard.push((event, object));
+        currencies.extend(currencies_in(event)?);
     }
     let now = ctx.clock.now();
     let mut tx = ctx.pool.begin().await?;
-    let currencies = heard.iter().filter_map(|(_, object)| object.as_ref().and_then(currency_of));
-    lock_currencies(&mut tx, ctx, id, currencies.collect()).await?;
+    lock_currencies(&mut tx, ctx, id, currencies).await?;
     let before = topups::find_for_update(&mut tx, ctx.livemode, id.as_str()).await?;
     let mut topup = before.clone();
-    for (event, object) in &heard {
-        fold(&mut topup, event, object.as_ref());
+    for event in events {
+        fold_kept(&mut topup, event)?;
     }
     if let Some(topup) = topup {
         if let Some(at) = look_due(before.as_ref(), &topup, now) {

@@ -9,7 +9,7 @@ use super::{Context, FlowError};
 use crate::domain::event::{BALANCE_SUBJECT, Ourselves};
 use crate::domain::ids::AccountId;
 use crate::domain::limits::day_of;
-use crate::domain::task::Kind;
+use crate::domain::task::{EVENTS, Kind, RECONCILED};
 use crate::store::{caps, controls, idempotency, outbox, tasks};
 use crate::stripe::client::Lane;
 use crate::stripe::error::StripeError;
@@ -40,6 +40,12 @@ pub async fn begin(ctx: &Context, funds_since: Option<OffsetDateTime>) -> Result
         tasks::ring(&mut tx, Kind::Funds, ctx.livemode, &[currency.as_str()], now).await?;
     }
     tasks::ring(&mut tx, Kind::Balance, ctx.livemode, &[BALANCE_SUBJECT], now).await?;
+    if ctx.backfill_every.is_some() {
+        tasks::ring(&mut tx, Kind::Backfill, ctx.livemode, &[EVENTS], now).await?;
+    }
+    if ctx.reconcile_every.is_some() {
+        tasks::ring(&mut tx, Kind::Reconcile, ctx.livemode, &RECONCILED, now).await?;
+    }
     tasks::ring_open_transfers(&mut tx, ctx.livemode, now).await?;
     tx.commit().await?;
     Ok(())

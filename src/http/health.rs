@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::api::maybe;
 use super::state::{AppState, Shared};
-use crate::store::views::{self, Gauges};
+use crate::store::views::{self, Gauges, Sweep};
 
 /// Whoever probes does not wait as long as a connection may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -51,11 +51,27 @@ async fn details(state: &AppState, ready: bool) -> Value {
     let told = tokio::time::timeout(PATIENCE, views::progress(&state.ctx.pool, state.ctx.livemode)).await;
     match told {
         Ok(Ok(progress)) => json!({
+            "events_complete_to": maybe(progress.events_complete_to()),
+            "lists": progress.sweeps.iter().map(walk).collect::<Vec<_>>(),
             "catching_up_since": maybe(progress.catch_up.as_ref().map(|catch_up| catch_up.from)),
             "transfers_matched": progress.catch_up.map(|catch_up| catch_up.seen),
         }),
         Ok(Err(_)) | Err(_) => Value::Null,
     }
+}
+
+/// How far the walk through one of Stripe's lists has come.
+fn walk(sweep: &Sweep) -> Value {
+    json!({
+        "list": sweep.name,
+        "since": maybe(sweep.since),
+        "started_at": maybe(Some(sweep.started_at)),
+        "finished_at": maybe(sweep.finished_at),
+        "read": sweep.seen,
+        "found": sweep.found,
+        "complete_to": maybe(sweep.complete_to),
+        "imported": sweep.runs > 0,
+    })
 }
 
 /// `GET /metrics`: Prometheus text. Without the database, what the process itself counts is still told.
@@ -97,6 +113,13 @@ fn pool_samples(state: &AppState) -> Vec<Sample> {
 
 fn samples_of(gauges: &Gauges) -> Vec<Sample> {
     let mut samples = vec![("sluicegate_dead_letters", vec![], float(gauges.dead_letters))];
+    if let Some(complete_to) = gauges.events_complete_to {
+        samples.push((
+            "sluicegate_events_complete_to_timestamp_seconds",
+            vec![],
+            float(complete_to.unix_timestamp()),
+        ));
+    }
     for tasks in &gauges.tasks {
         let labels = vec![("kind", tasks.kind.clone()), ("state", tasks.state.clone())];
         samples.push(("sluicegate_tasks", labels, float(tasks.count)));

@@ -8,7 +8,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::api::{accounts, adjustments, events, funds, keys, releases, topups, transfers};
+use super::api::{accounts, adjustments, backfill, events, funds, keys, releases, topups, transfers};
 use super::extract::MAX_BODY;
 use super::state::{AppState, Shared};
 use super::{health, layers, webhook};
@@ -63,6 +63,7 @@ fn v1() -> Router<Shared> {
         .route("/v1/transfers/{id}/approve", post(transfers::approve))
         .route("/v1/transfers/{id}/retry", post(transfers::retry))
         .route("/v1/transfers/{id}/reverse", post(transfers::reverse))
+        .route("/v1/backfill", post(backfill::create))
         .route("/v1/releases/pause", post(releases::pause))
         .route("/v1/releases/resume", post(releases::resume))
         .route("/v1/events", get(events::list))

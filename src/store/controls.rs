@@ -23,6 +23,13 @@ pub async fn ensure_installation(
     Ok(sqlx::query_scalar(SQL).bind(now).bind(default_since).bind(wanted).fetch_one(conn).await?)
 }
 
+/// When the service first started on this database.
+pub async fn get_first_started(conn: &mut PgConnection) -> Result<OffsetDateTime, StoreError> {
+    const SQL: &str = "-- get_first_started
+        select first_started from installation";
+    Ok(sqlx::query_scalar(SQL).fetch_one(conn).await?)
+}
+
 /// Since when arrivals count.
 pub async fn get_funds_since(conn: &mut PgConnection) -> Result<OffsetDateTime, StoreError> {
     const SQL: &str = "-- get_funds_since

@@ -20,6 +20,7 @@ pub mod line;
 pub mod outbox;
 pub mod rebuild;
 pub mod reversals;
+pub mod sweeps;
 pub mod tasks;
 pub mod topups;
 pub mod transfers;

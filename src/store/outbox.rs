@@ -4,6 +4,7 @@ use sqlx::types::time::OffsetDateTime;
 use sqlx::{FromRow, PgConnection};
 
 use super::db::StoreError;
+use crate::domain::evidence::Fetched;
 
 /// An event to store.
 #[derive(Clone, Debug)]
@@ -30,12 +31,19 @@ pub struct NewEvent {
     pub ignored: Option<&'static str>,
     /// When it arrived.
     pub received_at: OffsetDateTime,
-    /// The `Stripe-Signature` header.
-    pub signature: String,
-    /// The label of the secret that matched.
-    pub secret_label: Option<String>,
+    /// How its delivery was signed; none where it was read from Stripe's list.
+    pub signed: Option<Signed>,
     /// The raw bytes.
     pub payload: bytes::Bytes,
+}
+
+/// How a delivery was signed.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    /// The `Stripe-Signature` header.
+    pub header: String,
+    /// The label of the secret that matched.
+    pub secret_label: Option<String>,
 }
 
 /// An answer of Stripe's API, kept as evidence.
@@ -79,6 +87,15 @@ pub struct StoredEvent {
     pub api_version: Option<String>,
     /// The raw bytes.
     pub payload: Vec<u8>,
+    /// Of an answer of Stripe's API: the last seq handed out when the call began.
+    pub after_seq: Option<i64>,
+}
+
+impl StoredEvent {
+    /// Of an answer of Stripe's API: from when it is true.
+    pub fn fetched(&self) -> Option<Fetched> {
+        self.after_seq.map(|after_seq| Fetched { at: self.created, after_seq })
+    }
 }
 
 /// Stores a batch and rings a bell for each new event that is acted on, in one statement; returns the ids
@@ -94,7 +111,7 @@ pub async fn insert_new(conn: &mut PgConnection, batch: &[NewEvent]) -> Result<V
         ), stored as (
             insert into outbox (source, event_id, created, kind, type, account, subject_kind, subject, livemode,
                 api_version, ignored, received_at, signature, secret_label, payload)
-            select 'webhook', * from incoming
+            select case when signature is null then 'api' else 'webhook' end, * from incoming
             on conflict (event_id, created) do nothing
             returning event_id, created, seq, subject_kind, subject, livemode, ignored, received_at
         ), rung as (
@@ -118,8 +135,8 @@ pub async fn insert_new(conn: &mut PgConnection, batch: &[NewEvent]) -> Result<V
         .bind(optional(|e| e.api_version.clone()))
         .bind(optional(|e| e.ignored.map(str::to_owned)))
         .bind(batch.iter().map(|e| e.received_at).collect::<Vec<_>>())
-        .bind(column(|e| e.signature.clone()))
-        .bind(optional(|e| e.secret_label.clone()))
+        .bind(optional(|e| e.signed.as_ref().map(|signed| signed.header.clone())))
+        .bind(optional(|e| e.signed.as_ref().and_then(|signed| signed.secret_label.clone())))
         .bind(payloads)
         .fetch_all(conn)
         .await?;
@@ -132,6 +149,35 @@ pub async fn insert_observation(conn: &mut PgConnection, seen: &Observation<'_>)
         insert into outbox (source, kind, event_id, created, type, subject_kind, subject, livemode, received_at,
             observed_from, after_seq, payload)
         values ('api', 'observation', $1, $2, $3, $4, $5, $6, $7, $2, $8, $9)";
+    sqlx::query(SQL)
+        .bind(&seen.id)
+        .bind(seen.observed_from)
+        .bind(seen.event_type)
+        .bind(seen.subject_kind)
+        .bind(seen.subject)
+        .bind(seen.livemode)
+        .bind(seen.received_at)
+        .bind(seen.after_seq)
+        .bind(seen.payload)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Keeps an answer of Stripe's API that is yet to be folded in, and rings for it.
+pub async fn insert_rung_observation(
+    conn: &mut PgConnection,
+    seen: &Observation<'_>,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- insert_rung_observation
+        with stored as (
+            insert into outbox (source, kind, event_id, created, type, subject_kind, subject, livemode, received_at,
+                observed_from, after_seq, payload)
+            values ('api', 'observation', $1, $2, $3, $4, $5, $6, $7, $2, $8, $9)
+            returning seq, subject_kind, subject, livemode, event_id, created, received_at
+        )
+        insert into tasks (id, kind, subject, livemode, event_id, event_created, received_at, run_at)
+        select seq, subject_kind, subject, livemode, event_id, created, received_at, received_at from stored";
     sqlx::query(SQL)
         .bind(&seen.id)
         .bind(seen.observed_from)
@@ -160,7 +206,7 @@ pub async fn list_by_keys(
     keys: &[(String, OffsetDateTime)],
 ) -> Result<Vec<StoredEvent>, StoreError> {
     const SQL: &str = "-- list_by_keys
-        select o.event_id, o.created, o.seq, o.kind, o.type, o.api_version, o.payload
+        select o.event_id, o.created, o.seq, o.kind, o.type, o.api_version, o.payload, o.after_seq
         from unnest($1::text[], $2::timestamptz[]) as k (event_id, created)
         join outbox o on o.event_id = k.event_id and o.created = k.created
         order by o.created, o.seq";

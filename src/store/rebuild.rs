@@ -17,8 +17,6 @@ pub struct Evidence {
     /// The event, or the answer of Stripe's API.
     #[sqlx(flatten)]
     pub event: StoredEvent,
-    /// Of an answer: the last seq handed out when the call began.
-    pub after_seq: Option<i64>,
     /// It waits to be applied, or is being applied.
     pub open: bool,
     /// It could not be applied.

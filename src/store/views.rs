@@ -28,6 +28,7 @@ pub use super::adjustments::{Adjustment, list as list_adjustments};
 pub use super::db::StoreError;
 pub use super::keys::{Key, list as list_keys};
 pub use super::reversals::{Reversal, list as list_reversals};
+pub use super::sweeps::Sweep;
 pub use super::transfers::Transfer;
 
 /// How many lines of a history are shown, the newest.

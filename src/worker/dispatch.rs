@@ -6,8 +6,8 @@ use crate::domain::ids::{AccountId, ReversalId, StripeTransferId, TopupId, Trans
 use crate::domain::money::Currency;
 use crate::domain::task::Kind;
 use crate::flows::{
-    self, Context, FlowError, catch_up, forecast, fund_transfers, observe_transfer, project_account,
-    release_transfer, reverse_transfer, track_topup, watch_balance,
+    self, Context, FlowError, backfill, catch_up, forecast, fund_transfers, observe_transfer,
+    project_account, reconcile, release_transfer, reverse_transfer, track_topup, watch_balance,
 };
 use crate::store::tasks::Lease;
 
@@ -87,6 +87,8 @@ pub async fn run(ctx: &Context, work: &Work) -> Result<Option<OffsetDateTime>, F
             forecast::foresee(ctx, currency).await?;
             Ok(None)
         }
+        Kind::Backfill => backfill::advance(ctx).await,
+        Kind::Reconcile => reconcile::advance(ctx, subject).await,
         Kind::CatchUp => catch_up::advance(ctx).await,
     }
 }

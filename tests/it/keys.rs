@@ -58,6 +58,7 @@ fn routes() -> Vec<(Method, &'static str, Option<Value>, &'static str)> {
         (Method::POST, "/v1/transfers/xfer_1/approve", None, "operate"),
         (Method::POST, "/v1/transfers/xfer_1/retry", None, "operate"),
         (Method::POST, "/v1/transfers/xfer_1/reverse", None, "operate"),
+        (Method::POST, "/v1/backfill", None, "operate"),
         (Method::POST, "/v1/releases/pause", None, "operate"),
         (Method::POST, "/v1/releases/resume", None, "operate"),
         (Method::POST, "/v1/events/evt_1/replay", None, "operate"),

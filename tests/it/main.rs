@@ -19,6 +19,7 @@ mod keys;
 mod lifecycle;
 mod readiness;
 mod rebuild;
+mod repair;
 mod restore;
 mod reversals;
 mod support;

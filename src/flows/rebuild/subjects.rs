@@ -5,7 +5,6 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{Report, Rules, Subject};
-use crate::domain::evidence::Fetched;
 use crate::domain::task::Kind;
 use crate::flows::{FlowError, account_evidence, topup_evidence};
 use crate::store::accounts::{self, Account};
@@ -69,10 +68,6 @@ impl Subjects {
     }
 }
 
-fn fetched(evidence: &Evidence) -> Option<Fetched> {
-    evidence.after_seq.map(|after_seq| Fetched { at: evidence.event.created, after_seq })
-}
-
 pub(super) async fn check_accounts(
     tx: &mut PgConnection,
     livemode: bool,
@@ -102,16 +97,7 @@ pub(super) async fn check_accounts(
 fn account(kept: &Kept, rules: &Rules) -> Result<Option<Account>, FlowError> {
     let mut account = None;
     for evidence in kept.applied() {
-        match fetched(evidence) {
-            Some(fetch) => {
-                let flags = account_evidence::seen(&evidence.event)?;
-                account = Some(account_evidence::fold_fetch(account, flags, fetch, &rules.policy));
-            }
-            None => {
-                let news = account_evidence::read(&evidence.event)?;
-                account_evidence::fold(&mut account, &evidence.event, news, &rules.policy);
-            }
-        }
+        account_evidence::fold_kept(&mut account, &evidence.event, &rules.policy)?;
     }
     Ok(account)
 }
@@ -157,17 +143,7 @@ pub(super) async fn check_topups(
 fn topup(kept: &Kept, rules: &Rules, funds_since: OffsetDateTime) -> Result<Option<Topup>, FlowError> {
     let mut topup = None;
     for evidence in kept.applied() {
-        match fetched(evidence) {
-            Some(fetch) => {
-                let (object, transaction) = topup_evidence::seen(&evidence.event)?;
-                let held = topup.get_or_insert_with(topup_evidence::never_told_of);
-                topup_evidence::fold_seen(held, object.as_ref(), transaction.as_ref(), fetch);
-            }
-            None => {
-                let object = topup_evidence::read(&evidence.event)?;
-                topup_evidence::fold(&mut topup, &evidence.event, object.as_ref());
-            }
-        }
+        topup_evidence::fold_kept(&mut topup, &evidence.event)?;
         if let Some(topup) = &mut topup {
             topup_evidence::settle(topup, rules.rule, funds_since);
         }

@@ -2,6 +2,7 @@
 
 pub(super) mod accounts;
 pub(super) mod adjustments;
+pub(super) mod backfill;
 pub(super) mod events;
 pub(super) mod funds;
 pub(super) mod keys;

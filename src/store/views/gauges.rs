@@ -34,6 +34,8 @@ pub struct Waiting {
 pub struct Gauges {
     /// When the oldest event that is not applied yet was received.
     pub oldest_due: Option<OffsetDateTime>,
+    /// Every event that Stripe created up to then has been received or searched for.
+    pub events_complete_to: Option<OffsetDateTime>,
     /// Events that failed.
     pub dead_letters: i64,
     /// Work.
@@ -48,7 +50,8 @@ pub struct Gauges {
 pub async fn gauges(pool: &PgPool, livemode: bool, now: OffsetDateTime) -> Result<Gauges, StoreError> {
     const LAG: &str = "-- gauge_lag
         select (select received_at from tasks where event_id is not null and livemode = $1 order by id limit 1),
-            (select count(*) from dead_letters)";
+            (select count(*) from dead_letters),
+            (select complete_to from sweeps where livemode = $1 and name = 'events')";
     const TASKS: &str = "-- gauge_tasks
         select kind, case when run_at <= $1 then 'due' when token is not null then 'leased' else 'later' end as state,
             count(*) as count
@@ -58,10 +61,11 @@ pub async fn gauges(pool: &PgPool, livemode: bool, now: OffsetDateTime) -> Resul
         from transfers, unnest(waiting_on) as w (reason)
         where livemode = $1 and status in ('waiting', 'releasing') group by 1, 2";
     let mut conn = pool.acquire().await?;
-    let (oldest_due, dead_letters) = sqlx::query_as(LAG).bind(livemode).fetch_one(&mut *conn).await?;
+    let (oldest_due, dead_letters, events_complete_to) =
+        sqlx::query_as(LAG).bind(livemode).fetch_one(&mut *conn).await?;
     let tasks = sqlx::query_as(TASKS).bind(now).fetch_all(&mut *conn).await?;
     let waiting = sqlx::query_as(WAITING).bind(livemode).fetch_all(&mut *conn).await?;
     drop(conn);
     let funds = super::funds(pool, livemode).await?.currencies;
-    Ok(Gauges { oldest_due, dead_letters, tasks, waiting, funds })
+    Ok(Gauges { oldest_due, events_complete_to, dead_letters, tasks, waiting, funds })
 }

@@ -18,8 +18,8 @@ use time::{Date, OffsetDateTime};
 
 pub use envelope::{Envelope, EnvelopeError, Kind, RelatedObject};
 pub use objects::{
-    Account, AccountLink, Balance, BalanceEntry, BalanceTransaction, Capability, Event, Requirements, Topup,
-    Transfer, TransferReversal,
+    Account, AccountLink, Balance, BalanceEntry, BalanceTransaction, Capability, Event, ListedEvent,
+    Requirements, Topup, Transfer, TransferReversal,
 };
 
 /// An object that can't be read: nothing may be concluded from it.

@@ -336,6 +336,21 @@ impl Object for TransferReversal {
     }
 }
 
+/// An entry of Stripe's list of events; what it says is read as a delivery is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedEvent {
+    /// `evt_…`.
+    pub id: String,
+}
+
+impl Object for ListedEvent {
+    const NAME: &'static str = "event";
+
+    fn read(f: &Fields<'_>) -> Result<Self, Unreadable> {
+        Ok(Self { id: f.must("id")? })
+    }
+}
+
 /// A one-time door into an account's onboarding. The URL opens personal data: it is never stored or logged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccountLink {
