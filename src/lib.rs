@@ -10,6 +10,7 @@ pub mod domain;
 pub mod embedded;
 pub mod flows;
 pub mod http;
+pub mod planted;
 pub mod sandbox;
 pub mod store;
 pub mod stripe;

@@ -7,14 +7,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use of the others, beside itself.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("domain", &[]),
     ("clock", &[]),
+    ("planted", &[]),
     ("telemetry", &["config"]),
     ("config", &["domain"]),
     ("stripe", &["domain"]),
     ("store", &["domain"]),
-    ("flows", &["domain", "stripe", "store", "clock"]),
+    ("flows", &["domain", "stripe", "store", "clock", "planted"]),
     ("worker", &["domain", "flows", "store", "clock"]),
     ("http", &["domain", "flows", "store", "clock"]),
     ("sandbox", &["stripe", "clock"]),
@@ -28,6 +29,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
             "embedded",
             "flows",
             "http",
+            "planted",
             "sandbox",
             "store",
             "stripe",

@@ -9,6 +9,7 @@ mod rebuild;
 mod sandbox;
 mod serve;
 pub mod service;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -61,6 +62,13 @@ enum Command {
     /// Have stored events applied once more
     #[command(after_help = "Example:\n  sluicegate replay evt_1 evt_2")]
     Replay(backfill::ReplayArgs),
+    /// Run the service as real processes under seeded faults, kills and lost events, and check that money moved
+    /// once and rightly
+    #[command(after_help = "Example:\n  sluicegate simulate --seeds 1..200 --replicas 3")]
+    Simulate(simulate::Args),
+    /// A replica of a simulation, with its orders on standard input
+    #[command(hide = true)]
+    Replica,
     /// Check the audit log
     #[command(subcommand, arg_required_else_help = true)]
     Audit(audit::Command),
@@ -139,6 +147,12 @@ async fn dispatch(command: Command) -> Result<bool, Failed> {
             let settings = settings(&args.flags)?;
             telemetry::init(settings.log_format, settings.log_filter.as_deref());
             backfill::replay(settings, &args.events).await
+        }
+        Command::Simulate(args) => Ok(simulate::run(&args).await?),
+        Command::Replica => {
+            telemetry::init(None, std::env::var("RUST_LOG").ok().as_deref());
+            simulate::replica::run().await?;
+            Ok(true)
         }
         Command::Audit(audit::Command::Verify { expect, output, flags }) => {
             let settings = settings(&flags)?;

@@ -81,7 +81,7 @@ pub(super) fn init(home: &Home, binaries: &Binaries, durability: Durability) -> 
     initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]);
     match durability {
         Durability::Durable => initdb.arg("--data-checksums"),
-        Durability::Throwaway => initdb.arg("--no-sync"),
+        Durability::ServerOnly | Durability::Throwaway => initdb.arg("--no-sync"),
     };
     initdb.arg("--pgdata").arg(&staging);
     finish(initdb, "initdb", "")?;
@@ -135,7 +135,7 @@ fn await_ready(home: &Home, server: &Guarded, durability: Durability) -> Result<
     // Replaying the log after a crash may take minutes; a throwaway cluster has nothing worth that wait.
     let patience_s = match durability {
         Durability::Durable => 300,
-        Durability::Throwaway => 60,
+        Durability::ServerOnly | Durability::Throwaway => 60,
     };
     let pid = server.pid.to_string();
     for _ in 0..patience_s * 100 {
@@ -161,9 +161,14 @@ fn failure(home: &Home, why: String) -> EmbeddedError {
 fn settings(durability: Durability) -> Vec<&'static str> {
     match durability {
         Durability::Durable => Vec::new(),
-        Durability::Throwaway => [
+        Durability::ServerOnly | Durability::Throwaway => [
             "fsync=off",
-            "synchronous_commit=off",
+            // What a killed server wrote, the system still writes out: only a waiting commit would be lost.
+            if durability == Durability::ServerOnly {
+                "synchronous_commit=on"
+            } else {
+                "synchronous_commit=off"
+            },
             "full_page_writes=off",
             "autovacuum=off",
             "max_connections=200",

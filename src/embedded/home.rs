@@ -166,8 +166,10 @@ fn stand_in(asked: &Path, durability: Durability, run_as: &RunAs) -> PathBuf {
     let name = format!("sluicegate-{}", short_hash(asked));
     match durability {
         Durability::Durable => Path::new("/var/lib").join(name),
-        Durability::Throwaway if run_as.can_enter(&std::env::temp_dir()) => std::env::temp_dir().join(name),
-        Durability::Throwaway => Path::new("/tmp").join(name),
+        Durability::ServerOnly | Durability::Throwaway if run_as.can_enter(&std::env::temp_dir()) => {
+            std::env::temp_dir().join(name)
+        }
+        Durability::ServerOnly | Durability::Throwaway => Path::new("/tmp").join(name),
     }
 }
 

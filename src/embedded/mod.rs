@@ -42,6 +42,8 @@ pub struct Options {
 pub enum Durability {
     /// Postgres's own defaults: a commit survives a power cut. With data checksums.
     Durable,
+    /// A commit survives the end of the server, not a power cut. For breaking servers on purpose.
+    ServerOnly,
     /// Nothing is forced to disk. For tests.
     Throwaway,
 }

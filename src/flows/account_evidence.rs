@@ -172,17 +172,15 @@ pub fn fold_fetch(before: Option<Account>, flags: Option<Flags>, fetch: Fetched,
         None => first(Standing::of_fetch(fetch), flags, "api"),
         Some(mut account) => {
             let verdict = account.standing.see(fetch);
-            if let Some(seen) = flags {
-                let shown = match (verdict, account.known.flags.take()) {
-                    (Verdict::Keep, held) => held.or(Some(seen)),
-                    (Verdict::Apply, _) | (Verdict::Doubt, None) => Some(seen),
-                    (Verdict::Doubt, Some(held)) => Some(less_ready(held, seen, policy)),
-                };
-                account.known.flags = shown;
-                if verdict != Verdict::Keep {
-                    account.as_of = fetch.at;
-                    "api".clone_into(&mut account.source);
-                }
+            account.known.flags = match (verdict, account.known.flags.take(), flags) {
+                (Verdict::Keep, held, seen) => held.or(seen),
+                // What Stripe does not show has no flags; else those of whatever came last would stay.
+                (Verdict::Apply, _, seen) | (Verdict::Doubt, None, seen) => seen,
+                (Verdict::Doubt, Some(held), seen) => seen.map(|seen| less_ready(held, seen, policy)),
+            };
+            if found && verdict != Verdict::Keep {
+                account.as_of = fetch.at;
+                "api".clone_into(&mut account.source);
             }
             account
         }

@@ -4,13 +4,13 @@ use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
 use super::{Context, FlowError};
-use crate::domain::release::SEND_WITHIN;
+use crate::domain::release::{SEND_WITHIN, pause_after};
 use crate::store::attempts::{self, Attempt, Call, SendEnd};
 use crate::store::db::StoreError;
 use crate::stripe::error::{Failure, FailureKind};
 
-/// A failed look-up is repeated after this.
-pub const LOOK_UP_AGAIN: Duration = Duration::seconds(10);
+/// A failed look-up is repeated after this, or after the grace where that is shorter.
+const LOOK_UP_AGAIN: Duration = Duration::seconds(10);
 
 /// A call that has ended.
 #[derive(Debug)]
@@ -84,8 +84,21 @@ pub async fn drop_if_late(
     Ok(Some(now))
 }
 
+/// When to go on after a send without a definite answer: ever later, but no later than a look-up shows what came
+/// of it.
+pub fn go_on_at(ctx: &Context, call: &Sent<'_>) -> OffsetDateTime {
+    let longest = ctx.grace.max(pause_after(1));
+    call.ended_at + pause_after(call.attempt.sends + 1).min(longest)
+}
+
+/// When to look again after a look-up that showed nothing.
+pub fn look_again_at(ctx: &Context, now: OffsetDateTime) -> OffsetDateTime {
+    now + LOOK_UP_AGAIN.min(ctx.grace)
+}
+
 /// Writes down a look-up that failed; it proves nothing. Returns when to look again.
 pub async fn look_up_failed(
+    ctx: &Context,
     tx: &mut PgConnection,
     subject: &str,
     n: i32,
@@ -100,7 +113,7 @@ pub async fn look_up_failed(
         request_id: failure.request_id.as_deref(),
         ..call
     };
-    let again_at = call.ended_at + LOOK_UP_AGAIN;
+    let again_at = look_again_at(ctx, call.ended_at);
     attempts::put_off(tx, subject, n, again_at).await?;
     attempts::insert_call(tx, subject, n, &call).await?;
     Ok(again_at)

@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot}
 
 use super::event_record;
 use crate::domain::event::Ourselves;
+use crate::planted::{self, Bug};
 use crate::store::db::StoreError;
 use crate::store::outbox::{self, NewEvent, Signed};
 use crate::stripe::signature::{self, SigningSecret};
@@ -130,6 +131,9 @@ impl Intake {
             mpsc::error::TrySendError::Full(_) => ReceiveError::Full,
             mpsc::error::TrySendError::Closed(_) => ReceiveError::Unavailable,
         })?;
+        if planted::has(Bug::AnswerBeforeCommit) {
+            return Ok(Receipt { duplicate: false });
+        }
         answered.await.unwrap_or(Err(ReceiveError::Unavailable))
     }
 

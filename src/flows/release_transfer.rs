@@ -17,6 +17,7 @@ use crate::domain::reason::Reason;
 use crate::domain::release::Step;
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
+use crate::planted::{self, Bug};
 use crate::store::attempts::{self, Attempt};
 use crate::store::db::StoreError;
 use crate::store::tasks::{self, Lease};
@@ -110,12 +111,22 @@ async fn step(
     if controls::is_stopped(&mut tx, ctx.livemode, transfer.currency).await? {
         against.push(Reason::StripeBalanceInsufficient);
     }
+    if planted::has(Bug::SkipRecheck) {
+        against.clear();
+    }
     // After the account: whoever changes an account rings its transfers while holding it.
     if !tasks::hold(&mut tx, lease, now).await? {
         return Err(FlowError::LeaseLost);
     }
     let view = attempt.view(longest_call);
-    match view.next_step(against.is_empty(), ctx.grace, now) {
+    let hasty = planted::has(Bug::OneLookUpIsProof) && view.sends > 0;
+    let step = match view.next_step(against.is_empty(), ctx.grace, now) {
+        _ if hasty && view.empty_look_ups > 0 => Step::NextKey,
+        _ if hasty => Step::LookUp,
+        _ if planted::has(Bug::TrustServerErrors) && view.answered => Step::NextKey,
+        step => step,
+    };
+    match step {
         Step::Wait(until) => {
             snapshot.ring_for_missing(&mut tx, ctx, transfer, now).await?;
             show_unknown(&mut tx, transfer, against, now).await?;
@@ -237,7 +248,10 @@ async fn send(
     if let Some(now) = attempt_record::drop_if_late(ctx, transfer.id.as_str(), attempt, prepared_at).await? {
         return Ok(Some(now));
     }
-    let key = format!("{}.{}", transfer.id, attempt.n);
+    let mut key = format!("{}.{}", transfer.id, attempt.n);
+    if planted::has(Bug::FreshKey) {
+        key = format!("{key}-{}", attempt.sends);
+    }
     let started_at = ctx.clock.now();
     let answer = ctx.stripe.create_transfer(&attempt.body, &key).await;
     let call = Sent { subject: transfer.id.as_str(), attempt, started_at, ended_at: ctx.clock.now() };

@@ -14,7 +14,7 @@ use super::{Context, FlowError, observation_id};
 use crate::domain::ids::{ReversalId, StripeTransferId};
 use crate::domain::reason::Reason;
 use crate::domain::refusal::{Refusal, Sorted};
-use crate::domain::release::{self, Step, pause_after};
+use crate::domain::release::{self, Step};
 use crate::domain::reversal::{Status, pause_after_refusal};
 use crate::domain::task::Kind;
 use crate::store::attempts::{self, Attempt, Call, SendEnd};
@@ -168,7 +168,7 @@ async fn settle(
     let made_minor: i64 = made.map(|other| other.amount_minor).sum();
     if recorded != Recorded::Booked || answer.object.amount_reversed < made_minor {
         // Stripe does not show it yet, or shows something else: nothing is booked on our own word.
-        return Ok(Some(now + attempt_record::LOOK_UP_AGAIN));
+        return Ok(Some(attempt_record::look_again_at(ctx, now)));
     }
     let seen = Observation {
         id: observation_id(),
@@ -209,7 +209,7 @@ async fn unknown(
     }
     tx.commit().await?;
     tracing::warn!(reversal = %reversal.id, n = call.attempt.n, %failure, "no definite answer from Stripe");
-    Ok(Some(call.ended_at + pause_after(call.attempt.sends + 1)))
+    Ok(Some(attempt_record::go_on_at(ctx, call)))
 }
 
 /// Stripe definitely refused.
@@ -287,7 +287,7 @@ async fn look_up(
         Ok(items) => items,
         Err(error) => {
             let again_at =
-                attempt_record::look_up_failed(&mut tx, subject, view.n, call, error.failure()).await?;
+                attempt_record::look_up_failed(ctx, &mut tx, subject, view.n, call, error.failure()).await?;
             tx.commit().await?;
             return Ok(Some(again_at));
         }

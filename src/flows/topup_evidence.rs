@@ -8,6 +8,7 @@ use super::{FlowError, instant};
 use crate::domain::evidence::{Content, Fetched, Standing, Told, Verdict};
 use crate::domain::money::{Currency, MAX_AMOUNT_MINOR};
 use crate::domain::topup::{self, Proof, Rule, Settlement, Status};
+use crate::planted::{self, Bug};
 use crate::store::outbox::StoredEvent;
 use crate::store::topups::Topup;
 use crate::stripe::wire::{self, Object};
@@ -194,6 +195,7 @@ fn proof(topup: &Topup, transaction: &wire::BalanceTransaction) -> Option<Proof>
 /// described it.
 pub fn settle(topup: &mut Topup, rule: Rule, funds_since: OffsetDateTime) -> Option<Settlement> {
     note_on_its_way(topup);
+    let rule = if planted::has(Bug::SettleEarly) { Rule::TopupSucceeded } else { rule };
     let settlement = topup.known()?.settlement(rule, funds_since);
     topup.settled = settlement.settled;
     if settlement.settled {

@@ -60,7 +60,34 @@ pub struct TransferBook {
     pub created_us: i64,
 }
 
+/// A movement of the platform's money: a balance transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Movement {
+    /// Stripe's type, like `topup` or `transfer`.
+    pub kind: String,
+    /// Lower-case currency code.
+    pub currency: String,
+    /// Minor units; negative where money goes out.
+    pub amount: i64,
+    /// Sandbox time of its making, microseconds since 1970.
+    pub created_us: i64,
+    /// From when the money could be spent; none while it can't.
+    pub available_us: Option<i64>,
+}
+
 impl World {
+    /// Every movement, in order.
+    pub(super) fn movements(&self) -> Vec<Movement> {
+        let movement = |entry: &Entry| Movement {
+            kind: entry.kind.to_owned(),
+            currency: entry.currency.clone(),
+            amount: entry.amount,
+            created_us: entry.created_us,
+            available_us: (!entry.pending).then_some(entry.available_us),
+        };
+        self.ledger.entries().iter().map(movement).collect()
+    }
+
     /// The books as of now.
     pub(super) fn books(&self) -> Books {
         let mut currencies: BTreeMap<String, Position> = BTreeMap::new();

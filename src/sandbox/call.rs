@@ -13,6 +13,7 @@ use super::errors::{Answer, Refusal};
 use super::faults::{Fault, FaultKind, unauthorized};
 use super::forms::Params;
 use super::idempotency::{Standing, differs, in_use};
+use super::moments::{Moment, Stage};
 use super::routes::{Request, dispatch};
 use super::state::{Origin, World};
 
@@ -86,6 +87,7 @@ impl Incoming {
 pub(super) async fn run(shared: Arc<Shared>, incoming: Incoming) -> Option<Answer> {
     let params = Params::parse(&incoming.encoded);
     let (number, request_id, admitted, fault) = shared.lock().admit(&incoming, &params);
+    tell(&shared, &incoming, Stage::Arrived);
     if let Some(FaultKind::Delay { ms }) = fault.as_ref().map(|fault| &fault.kind) {
         shared.pause(Duration::from_millis(*ms)).await;
     }
@@ -98,13 +100,24 @@ pub(super) async fn run(shared: Arc<Shared>, incoming: Incoming) -> Option<Answe
         (answer, outcome)
     };
     tracing::debug!(method = %incoming.method, path = incoming.path, status = outcome.status, "sandbox call");
+    tell(&shared, &incoming, Stage::Committed);
     if let Some(FaultKind::DelayAnswer { ms }) = fault.map(|fault| fault.kind) {
         shared.pause(Duration::from_millis(ms)).await;
     }
+    tell(&shared, &incoming, Stage::Answered);
     answer.map(|answer| {
         let version = incoming.header("stripe-version").unwrap_or_default();
         answer.with("request-id", request_id).with("stripe-version", version)
     })
+}
+
+/// Tells whoever listens how far a call has come.
+fn tell(shared: &Shared, incoming: &Incoming, stage: Stage) {
+    let authorization = incoming.header("authorization").unwrap_or_default();
+    let api_key = authorization.split_once(' ').map_or("", |(_, key)| key.trim()).to_owned();
+    let (method, path) = (incoming.method.to_string(), incoming.path.clone());
+    // Nobody listens, mostly.
+    let _ = shared.moments.send(Moment { stage, method, path, api_key });
 }
 
 impl World {

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::broadcast;
 
 use super::Shared;
 use super::accounts::{merge, open};
 use super::balance::Entry;
-use super::books::Books;
+use super::books::{Books, Movement};
 use super::call::Call;
 use super::faults::Fault;
 use super::lists::Listed;
+use super::moments::Moment;
 use super::pump::deliver_now;
 use super::state::{Origin, unix_us};
 use super::topups::Status;
@@ -305,6 +307,18 @@ impl Control {
             }
         };
         tokio::time::timeout(within, quiet).await.is_ok()
+    }
+
+    /// The moments of every call from now on, as they pass.
+    pub fn moments(&self) -> broadcast::Receiver<Moment> {
+        self.shared.moments.subscribe()
+    }
+
+    /// Every movement of the platform's money, in the order they were made.
+    pub fn movements(&self) -> Vec<Movement> {
+        let mut world = self.shared.lock();
+        world.tick();
+        world.movements()
     }
 
     /// The platform's money and every transfer.

@@ -14,6 +14,7 @@ use axum::body::Bytes;
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, Method, Response, Uri};
 use tokio::net::TcpListener;
+use tokio::sync::broadcast;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -33,6 +34,7 @@ mod faults;
 mod forms;
 mod idempotency;
 mod lists;
+mod moments;
 mod onboarding;
 mod pump;
 mod routes;
@@ -43,10 +45,11 @@ mod topups;
 mod transfers;
 mod webhooks;
 
-pub use books::{Books, Position, TransferBook};
+pub use books::{Books, Movement, Position, TransferBook};
 pub use call::{Call, Outcome};
 pub use control::{AccountChange, AccountSpec, Control, NotPossible};
 pub use faults::{Fault, FaultKind};
+pub use moments::{Moment, Stage};
 pub use webhooks::Attempt;
 
 /// The API version its objects and events follow.
@@ -185,6 +188,7 @@ pub(crate) struct Shared {
     http: reqwest::Client,
     tasks: TaskTracker,
     stopping: CancellationToken,
+    moments: broadcast::Sender<Moment>,
 }
 
 impl Shared {
@@ -260,6 +264,7 @@ pub async fn start(config: Config) -> Result<Sandbox, SandboxError> {
         http,
         tasks: TaskTracker::new(),
         stopping: stopping.clone(),
+        moments: broadcast::channel(4_096).0,
     });
     let app = Router::new().fallback(serve).with_state(shared.clone());
     let server =

@@ -154,6 +154,8 @@ pub struct Attempt {
     pub url: String,
     /// The status answered; none where no answer came.
     pub status: Option<u16>,
+    /// When it had ended, in Unix microseconds.
+    pub ended_us: i64,
 }
 
 /// The queue of deliveries.
@@ -341,8 +343,8 @@ impl World {
                 *done |= delivered;
             }
         }
-        self.deliveries.remember(Attempt { event: event.to_owned(), kind, url, status });
         let now = unix_us(&self.clock);
+        self.deliveries.remember(Attempt { event: event.to_owned(), kind, url, status, ended_us: now });
         match job {
             Some(job) => self.deliveries.finish(job, delivered, now),
             None if delivered => self.deliveries.settle_held(event, endpoint),

@@ -17,7 +17,7 @@ pub async fn ensure_installation(
     wanted: Option<OffsetDateTime>,
 ) -> Result<OffsetDateTime, StoreError> {
     const SQL: &str = "-- ensure_installation
-        insert into installation (first_started, funds_since) values ($1, coalesce($3, $2))
+        insert into installation (first_started, funds_since) values ($1, coalesce($3::timestamptz, $2))
         on conflict (one) do update set funds_since = coalesce($3, installation.funds_since)
         returning funds_since";
     Ok(sqlx::query_scalar(SQL).bind(now).bind(default_since).bind(wanted).fetch_one(conn).await?)

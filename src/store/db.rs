@@ -71,6 +71,11 @@ pub async fn connect(url: &str, size: u32) -> Result<PgPool, StoreError> {
     Ok(pool)
 }
 
+/// Opens one connection.
+pub async fn connect_one(url: &str) -> Result<PgConnection, StoreError> {
+    Ok(PgConnection::connect_with(&url.parse::<PgConnectOptions>()?).await?)
+}
+
 /// Applies what is missing, under an advisory lock: several replicas may start at once.
 pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
     MIGRATIONS.run(pool).await

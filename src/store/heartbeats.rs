@@ -36,8 +36,8 @@ pub async fn beat(
         ), due as (
             select case
                 when not exists (select from before)
-                    then (select min(created_at) - $4 from transfers where livemode = $1)
-                else (select at - $4 from before where at < $3 or at < $5) end as since
+                    then (select min(created_at) - $4::interval from transfers where livemode = $1)
+                else (select at - $4::interval from before where at < $3 or at < $5) end as since
         )
         insert into heartbeats as h (livemode, at, catch_up_from)
         select $1, $2, since from due

@@ -40,7 +40,7 @@ pub async fn set_hold(
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- set_hold
-        update transfers set held_by = $2, held_at = case when $2::text is not null then $3 end, updated_at = $3
+        update transfers set held_by = $2, held_at = case when $2::text is not null then $3::timestamptz end, updated_at = $3
         where id = $1";
     sqlx::query(SQL).bind(id).bind(by).bind(now).execute(conn).await?;
     Ok(())

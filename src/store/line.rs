@@ -78,8 +78,8 @@ pub async fn state_of(
     const SQL: &str = "-- state_of
         select concat_ws(' ',
             (select c.xmin::text from release_controls c where c.livemode = $1),
-            (select string_agg(a.xmin::text, ' ' order by a.id) from accounts a
-                where a.livemode = $1 and a.id = any($2)))";
+            (select string_agg(a.xmin::text, ' ' order by a.account) from accounts a
+                where a.livemode = $1 and a.account = any($2)))";
     let accounts: Vec<&str> = accounts.iter().map(String::as_str).collect();
     Ok(sqlx::query_scalar(SQL).bind(livemode).bind(accounts).fetch_one(conn).await?)
 }

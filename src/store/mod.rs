@@ -14,6 +14,7 @@ pub mod db;
 pub mod heartbeats;
 pub mod holds;
 pub mod idempotency;
+pub mod inspect;
 pub mod keys;
 pub mod ledger;
 pub mod line;

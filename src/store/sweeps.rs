@@ -85,7 +85,7 @@ pub async fn record_page(
 ) -> Result<Option<Sweep>, StoreError> {
     const SQL: &str = "-- record_page
         update sweeps set after = $5, seen = seen + $6, found = found + $7,
-            finished_at = case when $5::text is null then $9 end,
+            finished_at = case when $5::text is null then $9::timestamptz end,
             runs = runs + case when $5::text is null then 1 else 0 end,
             complete_to = greatest(complete_to, $8)
         where livemode = $1 and name = $2 and started_at = $3 and after is not distinct from $4

@@ -25,6 +25,9 @@ pub struct Settings {
     pub concurrency: usize,
     /// How long a claim holds; longer than the longest call to Stripe and the writing around it.
     pub lease: time::Duration,
+    /// How much longer than the longest call: for the transactions around it. A negative one lets leases run out
+    /// during calls, which costs work that is done twice, and no more than that.
+    pub lease_margin: time::Duration,
     /// This process's number among those that hold leases.
     pub holder: i32,
     /// How long a shutdown waits for work under way.
@@ -36,19 +39,24 @@ impl Default for Settings {
         Self {
             concurrency: 16,
             lease: time::Duration::seconds(90),
+            lease_margin: time::Duration::seconds(20),
             drain: Duration::from_secs(40),
             holder: 1 + fastrand::i32(0..i32::MAX),
         }
     }
 }
 
-/// The lease must outlast the longest call by this, for the transactions around it.
-const LEASE_MARGIN: time::Duration = time::Duration::seconds(20);
-
 impl Settings {
     /// Whether a lease outlasts a call with everything around it.
     pub fn outlasts(&self, longest_call: Duration) -> bool {
-        time::Duration::try_from(longest_call).is_ok_and(|call| call + LEASE_MARGIN <= self.lease)
+        self.room(longest_call) <= self.lease
+    }
+
+    /// What must be left of a lease when work begins that may call Stripe.
+    fn room(&self, longest_call: Duration) -> time::Duration {
+        time::Duration::try_from(longest_call)
+            .unwrap_or(time::Duration::MAX)
+            .saturating_add(self.lease_margin)
     }
 }
 
@@ -85,9 +93,9 @@ pub async fn run(ctx: Context, settings: Settings, wake: Wake, stop: Cancellatio
                 give_back(&ctx, &work).await;
                 continue;
             }
-            let (ctx, wake) = (ctx.clone(), wake.clone());
+            let (ctx, wake, room) = (ctx.clone(), wake.clone(), settings.room(ctx.longest_call));
             under_way.spawn(async move {
-                perform(&ctx, &work).await;
+                perform(&ctx, &work, room).await;
                 drop(place);
                 // What it rang for may be due now.
                 wake.ring();
@@ -158,15 +166,13 @@ fn fold(rows: Vec<Claimed>, token: Uuid, leased_until: OffsetDateTime) -> Vec<Wo
 }
 
 #[tracing::instrument(name = "task", skip_all, fields(kind = work.kind.as_str(), subject = work.subject, events = work.events.len()))]
-async fn perform(ctx: &Context, work: &Work) {
-    // A panic in a flow must not take the worker with it; it counts as the work's own fault.
-    if work.leased_until
-        < ctx.clock.now() + LEASE_MARGIN + time::Duration::try_from(ctx.longest_call).unwrap_or_default()
-    {
+async fn perform(ctx: &Context, work: &Work, room: time::Duration) {
+    if work.leased_until < ctx.clock.now() + room {
         // It waited for a place so long that its lease might end during a call: claim it anew.
         give_back(ctx, work).await;
         return;
     }
+    // A panic in a flow must not take the worker with it; it counts as the work's own fault.
     let caught = tokio::spawn({
         let (ctx, subject) = (
             ctx.clone(),

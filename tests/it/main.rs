@@ -22,6 +22,8 @@ mod rebuild;
 mod repair;
 mod restore;
 mod reversals;
+mod simulate;
+mod statements;
 mod support;
 mod tasks;
 mod topups;

@@ -36,7 +36,7 @@ pub(super) async fn look_up(
     let again_at = match &answer {
         Err(error) => {
             let (id, failure) = (transfer.id.as_str(), error.failure());
-            let again_at = attempt_record::look_up_failed(&mut tx, id, view.n, call, failure).await?;
+            let again_at = attempt_record::look_up_failed(ctx, &mut tx, id, view.n, call, failure).await?;
             tx.commit().await?;
             return Ok(Some(again_at));
         }

@@ -14,6 +14,7 @@ use crate::domain::refusal::{Refusal, Sorted};
 use crate::domain::release::pause_after;
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
+use crate::flows::attempt_record;
 use crate::store::attempts::SendEnd;
 use crate::store::audit as log;
 use crate::store::db::StoreError;
@@ -147,7 +148,7 @@ async fn refused_at_the_door(
     put_on_record(&mut tx, ctx, paused, transfer, &refusal, now).await?;
     tx.commit().await?;
     tracing::warn!(transfer = %transfer.id, n = call.attempt.n, %failure, "Stripe refused a repetition at the door");
-    Ok(Some(now + pause_after(call.attempt.sends + 1)))
+    Ok(Some(attempt_record::go_on_at(ctx, call)))
 }
 
 fn cause_of(refusal: &Refusal) -> String {

@@ -6,10 +6,9 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::show_unknown;
-use crate::domain::release::pause_after;
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
-use crate::flows::attempt_record::{Sent, unanswered};
+use crate::flows::attempt_record::{Sent, go_on_at, unanswered};
 use crate::flows::transfer_evidence::{self, Recorded};
 use crate::flows::{Context, FlowError, observation_id};
 use crate::store::attempts::SendEnd;
@@ -101,5 +100,5 @@ pub(super) async fn unknown(
     }
     tx.commit().await?;
     tracing::warn!(transfer = %transfer.id, n = call.attempt.n, %failure, "no definite answer from Stripe");
-    Ok(Some(call.ended_at + pause_after(call.attempt.sends + 1)))
+    Ok(Some(go_on_at(ctx, call)))
 }
