@@ -204,3 +204,92 @@ fn seen(observation: &StoredEvent) -> Result<Option<Flags>, FlowError> {
     let account = wire::Account::from_json(text).map_err(|error| unreadable(&error))?;
     Ok(Some(flags_as_they_are(&account)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use time::Duration;
+
+    const NOON: OffsetDateTime = time::macros::datetime!(2026-11-24 12:00 UTC);
+
+    fn flags(charges: bool, transfers: &str) -> Flags {
+        let object = serde_json::json!({
+            "id": "acct_1", "details_submitted": true, "charges_enabled": charges, "payouts_enabled": true,
+            "capabilities": {"transfers": transfers}, "requirements": {},
+        });
+        flags_as_they_are(&wire::Account::from_json(&object.to_string()).expect("a whole account"))
+    }
+
+    fn event(seq: i64, at_s: i64) -> StoredEvent {
+        StoredEvent {
+            event_id: format!("evt_{seq}"),
+            created: NOON + Duration::seconds(at_s),
+            seq,
+            kind: "snapshot".to_owned(),
+            event_type: "account.updated".to_owned(),
+            api_version: None,
+            payload: Vec::new(),
+            after_seq: None,
+        }
+    }
+
+    /// A piece of evidence: an event with its flags, or a fetch.
+    #[derive(Clone, Debug)]
+    enum Piece {
+        Event(StoredEvent, Flags),
+        Fetch(Option<Flags>, Fetched),
+    }
+
+    /// What is held once all of it is in, and a doubt has led to one more fetch.
+    fn end(pieces: &[Piece], shows: Option<&Flags>) -> Known {
+        let policy = Policy::default();
+        let mut account = None;
+        for piece in pieces {
+            match piece {
+                Piece::Event(event, heard) => {
+                    fold(&mut account, event, News::Flags(Box::new(heard.clone())), &policy);
+                }
+                Piece::Fetch(seen, fetch) => {
+                    account = Some(fold_fetch(account.take(), seen.clone(), *fetch, &policy));
+                }
+            }
+        }
+        let account = account.expect("there is evidence");
+        let last = Fetched { at: NOON + Duration::HOUR, after_seq: i64::MAX };
+        let account = match account.standing.doubted {
+            true => fold_fetch(Some(account), shows.cloned(), last, &policy),
+            false => account,
+        };
+        Known { confirmed_at: None, deauthorized_at: None, ..account.known }
+    }
+
+    proptest! {
+        /// Events dated up to ten minutes before a fetch that began at noon, or after it; some were received
+        /// before it began, and those are dated before.
+        #[test]
+        fn the_order_in_which_evidence_is_applied_does_not_matter(
+            events in proptest::collection::vec((-600_i64..30, any::<bool>(), any::<bool>()), 1..7),
+            received_before in 0_usize..7,
+            found in any::<bool>(),
+            order in proptest::collection::vec(any::<u32>(), 8),
+        ) {
+            let seen = found.then(|| flags(true, "active"));
+            let before = received_before.min(events.len());
+            let mut pieces: Vec<Piece> = Vec::new();
+            for (place, (at_s, charges, active)) in events.iter().enumerate() {
+                // Each of its own second, and none dated later than a fetch that began after it came.
+                let at_s = at_s * 8 + place as i64;
+                let at_s = if place < before { at_s.min(-8 + place as i64) } else { at_s };
+                let heard = flags(*charges, if *active { "active" } else { "inactive" });
+                pieces.push(Piece::Event(event(place as i64 + 1, at_s), heard));
+            }
+            let fetch = Fetched { at: NOON, after_seq: before as i64 };
+            pieces.insert(before, Piece::Fetch(seen.clone(), fetch));
+            let mut shuffled: Vec<(u32, Piece)> = order.into_iter().zip(pieces.clone()).collect();
+            shuffled.sort_by_key(|(place, _)| *place);
+            let shuffled: Vec<Piece> = shuffled.into_iter().map(|(_, piece)| piece).collect();
+            prop_assert_eq!(end(&shuffled, seen.as_ref()), end(&pieces, seen.as_ref()));
+        }
+    }
+}

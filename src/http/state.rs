@@ -67,6 +67,11 @@ impl AppState {
     pub(super) async fn connect(&self) -> Result<views::Pooled, Problem> {
         Ok(views::connect(&self.ctx.pool).await?)
     }
+
+    /// For an answer that takes several reads.
+    pub(super) async fn snapshot(&self) -> Result<views::Snapshot, Problem> {
+        Ok(views::snapshot(&self.ctx.pool).await?)
+    }
 }
 
 /// How handlers hold it.

@@ -31,6 +31,14 @@ pub use super::reversals::{Reversal, list as list_reversals};
 pub use super::sweeps::Sweep;
 pub use super::transfers::Transfer;
 
+/// A transaction in which everything that is read is from one moment.
+pub async fn snapshot(pool: &PgPool) -> Result<Snapshot, StoreError> {
+    Ok(pool.begin_with("begin isolation level repeatable read read only").await?)
+}
+
+/// What [`snapshot`] opens; it ends when it is dropped.
+pub type Snapshot = sqlx::Transaction<'static, sqlx::Postgres>;
+
 /// How many lines of a history are shown, the newest.
 const HISTORY: i64 = 1_000;
 

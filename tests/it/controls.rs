@@ -209,6 +209,8 @@ async fn a_failed_transfer_that_is_tried_again_is_looked_up_first_and_uses_the_n
     assert_eq!(about, ["GET", "POST"]);
     assert_eq!(world.keys_sent(&id), [format!("{id}.2")]);
     assert_eq!(order(&world.api, &id, "retry").await.0, 409);
+    let rows = log(&world).await;
+    assert!(said(&rows).contains(&("admin", "transfer.retried", &id)));
     world.assert_books_hold().await;
 }
 

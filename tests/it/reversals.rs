@@ -122,6 +122,29 @@ async fn two_orders_never_ask_for_the_same_money_and_one_key_asks_once() {
 }
 
 #[tokio::test]
+async fn the_database_lets_a_reversal_end_once_and_keeps_what_was_asked_for() {
+    let world = World::start().await;
+    let (id, _) = released(&world).await;
+    reverse(&world.api, &id, json!({"amount": 300})).await;
+    until_reversal(&world, &id, "reversed").await;
+    let change = async |set: &str| {
+        let sql = format!("update reversals set {set} where transfer = '{id}'");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(world.pool()).await.unwrap_err().to_string()
+    };
+    for status in ["pending", "failed"] {
+        assert!(
+            change(&format!("status = '{status}'")).await.contains("can not go from reversed"),
+            "{status}"
+        );
+    }
+    for set in
+        ["amount = 1", "transfer = 'xfer_2'", "currency = 'eur'", "created_by = 'x'", "livemode = true"]
+    {
+        assert!(change(set).await.contains("keeps what was asked for"), "{set}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_lost_after_stripe_reversed_takes_back_once() {
     let world = impatient().await;
     let (id, _) = released(&world).await;

@@ -142,17 +142,22 @@ async fn tell(
     }
     // Once more when all is quiet: reasons may still have been on their way.
     let pool = db::connect(database_url, 2).await?;
-    let ending = quiet(&pool, &story.cast).await?;
+    let (ending, unapplied) = quiet(&pool, &story.cast).await?;
+    if unapplied > 0 {
+        findings.push(format!("{unapplied} events were not applied within ten seconds"));
+    }
     Ok((ending, findings, pool))
 }
 
-/// Waits until nothing is unapplied and nothing changes any more.
-async fn quiet(pool: &PgPool, cast: &Cast) -> anyhow::Result<Ending> {
+/// Waits until nothing is unapplied and nothing changes any more; how all stood, and how many events are unapplied.
+/// What the lists bring in later, as the replicas are stopped, is not counted.
+async fn quiet(pool: &PgPool, cast: &Cast) -> anyhow::Result<(Ending, i64)> {
     let mut last = Ending::read(pool, cast).await?;
-    let mut same = 0;
+    let (mut same, mut left) = (0, 0);
     for _ in 0..100 {
         sleep(Duration::from_millis(100)).await;
         let (unapplied, _) = crate::store::inspect::count_unapplied(&mut *pool.acquire().await?).await?;
+        left = unapplied;
         let now = Ending::read(pool, cast).await?;
         same = if now == last && unapplied == 0 { same + 1 } else { 0 };
         last = now;
@@ -160,7 +165,7 @@ async fn quiet(pool: &PgPool, cast: &Cast) -> anyhow::Result<Ending> {
             break;
         }
     }
-    Ok(last)
+    Ok((last, left))
 }
 
 /// Waits for an ending that fits; else tells how all stood at last.

@@ -123,7 +123,8 @@ pub(in crate::http) async fn show(
 ) -> Result<Json<Value>, Problem> {
     params.finish()?;
     let id = TransferId::parse(&id).map_err(|_| Problem::transfer_unknown())?;
-    let (id, mut conn) = (id.as_str(), state.connect().await?);
+    // A reversal that is shown as done is counted in the amount too.
+    let (id, mut conn) = (id.as_str(), state.snapshot().await?);
     let transfer = views::find_transfer(&mut conn, state.ctx.livemode, id).await?;
     let mut body = shown::transfer(&transfer.ok_or_else(Problem::transfer_unknown)?);
     body["history"] = views::list_history(&mut conn, id).await?.iter().map(shown::line).collect();

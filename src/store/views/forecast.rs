@@ -21,7 +21,6 @@ pub struct Outlook {
 
 /// Reads it for every currency, from one snapshot.
 pub async fn outlook(pool: &PgPool, livemode: bool, now: OffsetDateTime) -> Result<Vec<Outlook>, StoreError> {
-    const SNAPSHOT: &str = "begin isolation level repeatable read read only";
     const AVAILABLE: &str = "-- outlook_available
         select named.currency, coalesce(sum(a.balance), 0)::bigint
         from (select currency from funds where livemode = $1
@@ -42,7 +41,7 @@ pub async fn outlook(pool: &PgPool, livemode: bool, now: OffsetDateTime) -> Resu
         from transfers where livemode = $1 and status = 'waiting'
         group by 1, date_trunc('day', nullif(release_after, least(release_after, $2)), 'UTC')
         order by 1, 3 limit 10000";
-    let mut tx = pool.begin_with(SNAPSHOT).await?;
+    let mut tx = super::snapshot(pool).await?;
     let available: Vec<(String, i64)> = sqlx::query_as(AVAILABLE).bind(livemode).fetch_all(&mut *tx).await?;
     let coming: Vec<(String, String, i64, OffsetDateTime)> =
         sqlx::query_as(COMING).bind(livemode).fetch_all(&mut *tx).await?;

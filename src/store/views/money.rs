@@ -141,7 +141,6 @@ pub struct Funds {
 
 /// The money of every currency, from one snapshot.
 pub async fn funds(pool: &PgPool, livemode: bool) -> Result<Funds, StoreError> {
-    const SNAPSHOT: &str = "begin isolation level repeatable read read only";
     const CURRENCIES: &str = "-- view_funds
         with books as (
             select currency,
@@ -172,7 +171,7 @@ pub async fn funds(pool: &PgPool, livemode: bool) -> Result<Funds, StoreError> {
             where livemode = $1 and known and not settled and status in ('pending', 'succeeded')
         ) placed
         where place <= 100 order by currency, place";
-    let mut tx = pool.begin_with(SNAPSHOT).await?;
+    let mut tx = super::snapshot(pool).await?;
     let currencies = sqlx::query_as(CURRENCIES).bind(livemode).fetch_all(&mut *tx).await?;
     let arrivals = sqlx::query_as(ARRIVALS).bind(livemode).fetch_all(&mut *tx).await?;
     tx.commit().await?;
