@@ -153,6 +153,7 @@ mod tests {
             (400, invalid, Some("transfers_not_allowed"), None, Permanent, true),
             (400, invalid, Some("resource_missing"), Some("destination"), Permanent, true),
             (404, invalid, Some("resource_missing"), Some("destination"), Permanent, true),
+            (403, invalid, Some("transfers_not_allowed"), None, Permanent, false),
             (400, invalid, Some("parameter_invalid_integer"), Some("amount"), Permanent, true),
             (402, "card_error", Some("card_declined"), None, Permanent, true),
             (400, invalid, Some("never_heard_of_it"), None, Permanent, true),

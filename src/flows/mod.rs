@@ -28,6 +28,7 @@ pub mod control_transfer;
 pub mod event_record;
 pub mod forecast;
 pub mod fund_transfers;
+pub mod look_again;
 pub mod observe_transfer;
 pub mod operate;
 pub mod order;

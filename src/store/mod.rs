@@ -25,4 +25,5 @@ pub mod sweeps;
 pub mod tasks;
 pub mod topups;
 pub mod transfers;
+pub mod unhandled;
 pub mod views;

@@ -1,6 +1,6 @@
 //! Runs the upkeep on its times until stopped, and holds the lock that says this process lives.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sqlx::{Connection, PgConnection, PgPool};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::wake::Wake;
 use crate::domain::event::Ourselves;
-use crate::flows::{Context, catch_up, upkeep};
+use crate::flows::{Context, catch_up, look_again, upkeep};
 use crate::store::db::StoreError;
 use crate::store::tasks;
 
@@ -41,7 +41,8 @@ async fn close(conn: PgConnection) {
     let _ = conn.close().await;
 }
 
-/// Beats (`heartbeat` is this process's first), tidies, takes over from the dead, and learns who the platform is, each at its own pace.
+/// Beats (`heartbeat` is this process's first), tidies, takes over from the dead, and learns who the platform is,
+/// each at its own pace.
 pub async fn run(
     ctx: Context,
     ourselves: Arc<RwLock<Ourselves>>,
@@ -86,6 +87,16 @@ pub async fn run(
     };
     let tidies = async {
         loop {
+            // At the start for an upgrade, later for what a replica of the version before still took in.
+            let known = ourselves.read().unwrap_or_else(PoisonError::into_inner).clone();
+            match look_again::run(&ctx, &known).await {
+                Ok(0) => {}
+                Ok(events) => {
+                    tracing::info!(events, "events that nobody handled before are applied now");
+                    wake.ring();
+                }
+                Err(error) => tracing::warn!(%error, "what nobody handled before is looked at later"),
+            }
             tokio::time::sleep(TIDY).await;
             if let Err(error) = upkeep::tidy(&ctx).await {
                 tracing::warn!(%error, "the upkeep of the tables has to wait");

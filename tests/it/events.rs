@@ -1,6 +1,7 @@
 //! What was received and what became of it, and how a dead letter is raised.
 
 use serde_json::{Value, json};
+use sluicegate::store::outbox::{self, NewEvent};
 use time::Duration;
 
 use crate::support::events::{about_account, about_topup, fresh_id, id_of, renewed};
@@ -253,4 +254,65 @@ async fn an_undated_event_is_shown_with_its_bytes() {
     assert_eq!(world.deliver(body.as_bytes(), PLATFORM_SECRET).await.0, 200);
     let shown = world.event(&event).await;
     assert_eq!((&shown["created"], &shown["payload"]), (&json!("1970-01-01T00:00:00Z"), &event));
+}
+
+/// Stores an event as a version that did not know its type would have.
+async fn store_unhandled(world: &World, event: &Value) {
+    let mut conn = world.pool().acquire().await.unwrap();
+    let unhandled = NewEvent {
+        event_id: id_of(event).to_owned(),
+        created: time::OffsetDateTime::from_unix_timestamp(event["created"].as_i64().unwrap()).unwrap(),
+        kind: "snapshot",
+        event_type: event["type"].as_str().unwrap().to_owned(),
+        account: event["account"].as_str().map(str::to_owned),
+        subject_kind: None,
+        subject: None,
+        livemode: false,
+        api_version: event["api_version"].as_str().map(str::to_owned),
+        ignored: Some("unhandled_type"),
+        received_at: world.clock.now(),
+        signed: None,
+        payload: event.to_string().into(),
+    };
+    assert_eq!(outbox::insert_new(&mut conn, &[unhandled]).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_type_that_an_earlier_version_did_not_know_is_looked_at_again_after_the_upgrade() {
+    let mut world = World::start().await;
+    let account = about_account("account.updated.03_ready_transfers_only", "acct_1", world.second());
+    let person = about_account("person.updated", "acct_1", world.second());
+    world.stop_service().await;
+    store_unhandled(&world, &account).await;
+    store_unhandled(&world, &person).await;
+    world.start_service().await;
+    world.until_ready("acct_1").await;
+    world.until_settled(&account).await;
+    assert_eq!(world.event(&account).await["subject"], json!("acct_1"));
+    let person = world.event(&person).await;
+    assert_eq!((&person["status"], &person["reason"]), (&json!("ignored"), &json!("unhandled_type")));
+    world.assert_books_hold().await;
+}
+
+#[tokio::test]
+async fn what_stripe_told_stays_as_it_was_told() {
+    let world = World::start().await;
+    let (handled, ignored) = (
+        about_account("account.updated.03_ready_transfers_only", "acct_1", world.second()),
+        about_account("person.updated", "acct_1", world.second()),
+    );
+    for event in [&handled, &ignored] {
+        world.tell(event).await;
+    }
+    world.until_settled(&handled).await;
+    for (event, change) in [
+        (&handled, "subject = 'acct_2'"),
+        (&handled, "ignored = 'unhandled_type'"),
+        (&ignored, "payload = ''"),
+        (&ignored, "signature = 'x', subject_kind = 'account', subject = 'acct_1', ignored = null"),
+    ] {
+        let sql = format!("update outbox set {change} where event_id = '{}'", id_of(event));
+        let refused = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(world.pool()).await.unwrap_err();
+        assert!(refused.to_string().contains("append-only"), "{change}: {refused}");
+    }
 }
