@@ -108,6 +108,14 @@ impl TransferId {
     pub fn mark_of_key(key: &str) -> String {
         Self::for_key(Uuid::nil(), key).mark().to_owned()
     }
+
+    /// A new id for one of a batch that was sent with this key. `first` is the same number for all of the batch,
+    /// so that their ids are in its order; a line break is in no caller's key, so no single transfer's id ends
+    /// like one of these.
+    pub fn in_batch(first: Uuid, key: &str, place: u32) -> Self {
+        let number = first.as_u128().saturating_add(u128::from(place) << 64);
+        Self::for_key(Uuid::from_u128(number), &format!("{key}\n{place}"))
+    }
 }
 
 fn hash_of_key(key: &str) -> [u8; 8] {
@@ -172,5 +180,23 @@ mod tests {
         assert!(!TransferId::for_key(one, "order-18").as_str().ends_with(&mark));
         // Fixed: an id of one version must be known again by every later one.
         assert_eq!(mark, "5A8EMFD8PQEG");
+    }
+
+    #[test]
+    fn those_of_a_batch_are_in_its_order_and_each_has_a_mark_of_its_own() {
+        let all_ones = Uuid::from_u128((0xfff << 64) | (7 << 76) | (1 << 80));
+        for first in [Uuid::from_u128(7 << 76), all_ones] {
+            let ids: Vec<TransferId> = (0..1_000).map(|i| TransferId::in_batch(first, "b", i)).collect();
+            assert!(ids.is_sorted());
+            let mut marks: Vec<&str> = ids.iter().map(TransferId::mark).collect();
+            marks.sort_unstable();
+            marks.dedup();
+            assert_eq!(marks.len(), ids.len());
+        }
+        let again = TransferId::in_batch(Uuid::from_u128(9 << 80), "b", 17);
+        assert_eq!(again.mark(), TransferId::in_batch(Uuid::nil(), "b", 17).mark());
+        assert_ne!(again.mark(), TransferId::mark_of_key("b"));
+        // Fixed, as above.
+        assert_eq!(again.mark(), "E6F0HG3JEZS5");
     }
 }

@@ -13,7 +13,6 @@ use crate::domain::audit::{self, Action};
 use crate::domain::ids::TransferId;
 use crate::domain::money::Currency;
 use crate::domain::task::Kind;
-use crate::domain::transfer::Status;
 use crate::store::audit as log;
 use crate::store::db::StoreError;
 use crate::store::outbox::{self, Observation};
@@ -157,8 +156,8 @@ async fn adopt(
         created_at: instant(seen.created).unwrap_or(now),
         ..Transfer::new(id.clone(), ctx.livemode, destination, (seen.amount, currency), OURSELVES, now)
     };
-    transfers::insert(tx, &transfer, &format!("adopted:{id}")).await?;
-    transfers::insert_history(tx, id.as_str(), Status::Waiting, &[], "forgotten by a restore", now).await?;
+    transfers::insert_all(tx, &[&transfer], &format!("adopted:{id}")).await?;
+    transfers::insert_first_lines(tx, &[&transfer], "forgotten by a restore", now).await?;
     Ok(true)
 }
 

@@ -1,4 +1,7 @@
-//! A caller asks for a transfer: once by the caller's key, and on record with all that was asked.
+//! A caller asks for a transfer, or for many at once: once by the caller's key, and on record with all that was
+//! asked.
+
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -16,9 +19,8 @@ use crate::domain::limits::Beyond;
 use crate::domain::money::Currency;
 use crate::domain::reason::Reason;
 use crate::domain::task::Kind;
-use crate::domain::transfer::Status;
 use crate::store::db::StoreError;
-use crate::store::transfers::{Change, Transfer};
+use crate::store::transfers::Transfer;
 use crate::store::{controls, ledger, tasks, transfers};
 
 /// What a caller asks for; every field already has its form.
@@ -47,9 +49,9 @@ pub struct Request {
 /// Why a transfer was not taken on.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// On no day could it go out.
-    #[error("the amount alone is beyond the daily cap of {}", .0.cap_minor)]
-    BeyondCap(Beyond),
+    /// On no day could the one at this place go out.
+    #[error("the amount alone is beyond the daily cap of {}", .1.cap_minor)]
+    BeyondCap(usize, Beyond),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -63,39 +65,79 @@ pub async fn create(
     request: Request,
     render: impl Fn(&Transfer) -> Value,
 ) -> Result<Ordered, RequestError> {
+    let id = TransferId::for_key(Uuid::now_v7(), &once.key);
+    let render = |made: &[&Transfer]| made.first().map_or(Value::Null, |transfer| render(transfer));
+    create_all(ctx, actor, once, vec![(id, request)], render).await
+}
+
+/// Stores all of a batch, or nothing where one of it can't be. `render` makes the answer that is kept for the key.
+pub async fn create_batch(
+    ctx: &Context,
+    actor: &Actor,
+    once: &Once,
+    requests: Vec<Request>,
+    render: impl Fn(&[&Transfer]) -> Value,
+) -> Result<Ordered, RequestError> {
+    let first = Uuid::now_v7();
+    let id = |place| TransferId::in_batch(first, &once.key, place);
+    let requests = (0..).zip(requests).map(|(place, request)| (id(place), request)).collect();
+    create_all(ctx, actor, once, requests, render).await
+}
+
+async fn create_all(
+    ctx: &Context,
+    actor: &Actor,
+    once: &Once,
+    requests: Vec<(TransferId, Request)>,
+    render: impl Fn(&[&Transfer]) -> Value,
+) -> Result<Ordered, RequestError> {
     let mut order = match begin_money(ctx, actor, Some(once)).await? {
         Begun::Before(before) => return Ok(before),
         Begun::Fresh(order) => order,
     };
-    if let Some(beyond) = ctx.limits.beyond_alone(request.currency, request.amount_minor) {
-        return Err(RequestError::BeyondCap(beyond));
-    }
-    match asked_before_a_restore(&mut order, ctx, &once.key, &request).await? {
-        None => {}
-        Some(Remembered::Otherwise) => return Ok(Ordered::KeyReused),
-        Some(Remembered::AsAsked(adopted)) => {
-            return Ok(order.end(Answer { status: 201, body: render(&adopted) }).await?);
+    for (place, (_, request)) in requests.iter().enumerate() {
+        if let Some(beyond) = ctx.limits.beyond_alone(request.currency, request.amount_minor) {
+            return Err(RequestError::BeyondCap(place, beyond));
         }
     }
     let now = order.now;
-    let mut transfer = new_transfer(ctx, actor, &once.key, request, now);
-    let tx = order.tx();
-    controls::ensure_funds(tx, ctx.livemode, transfer.currency).await?;
-    transfers::insert(tx, &transfer, &once.key).await?;
-    let reasons = reasons_to_wait(tx, ctx, &transfer, now).await?;
-    // Not in the line for money yet: the worker looks again, with locks, and puts it there.
-    let change = Change { waiting_on: &reasons, ..Change::of(&transfer) };
-    // An empty list before and after is no change: the first line of the history is written in any case.
-    transfers::record_change(tx, &transfer, &change, "requested", now).await?;
-    if reasons.is_empty() {
-        transfers::insert_history(tx, transfer.id.as_str(), Status::Waiting, &[], "requested", now).await?;
+    let asked = requests.into_iter().map(|(id, request)| new_transfer(ctx, actor, id, request, now));
+    let asked: Vec<Transfer> = asked.collect();
+    let adopted = asked_before_a_restore(order.tx(), ctx, &asked).await?;
+    let before = |transfer: &Transfer| adopted.iter().find(|adopted| adopted.id.mark() == transfer.id.mark());
+    if asked.iter().any(|transfer| before(transfer).is_some_and(|adopted| !is_as_asked(adopted, transfer))) {
+        return Ok(Ordered::KeyReused);
     }
-    transfer.waiting_on = reasons;
-    let foreseen = now + forecast::AFTER;
-    tasks::ring(tx, Kind::Forecast, ctx.livemode, &[transfer.currency.as_str()], foreseen).await?;
-    tasks::ring(tx, Kind::Transfer, ctx.livemode, &[transfer.id.as_str()], now).await?;
-    order.note(Action::TransferRequested, transfer.id.as_str(), &on_record(&transfer, &once.key));
-    Ok(order.end(Answer { status: 201, body: render(&transfer) }).await?)
+    let mut new: Vec<Transfer> = asked.iter().filter(|one| before(one).is_none()).cloned().collect();
+    store(&mut order, ctx, &once.key, &mut new).await?;
+    let mut stored = new.iter();
+    // In the order in which they were asked for.
+    let made: Vec<&Transfer> = asked.iter().filter_map(|one| before(one).or_else(|| stored.next())).collect();
+    let body = render(&made);
+    Ok(order.end(Answer { status: 201, body }).await?)
+}
+
+/// Stores what is new, with the reasons for which each waits, rings for it and puts it on record.
+async fn store(order: &mut Order, ctx: &Context, key: &str, new: &mut [Transfer]) -> Result<(), StoreError> {
+    let now = order.now;
+    let tx = order.tx();
+    let currencies: BTreeSet<Currency> = new.iter().map(|transfer| transfer.currency).collect();
+    for currency in &currencies {
+        controls::ensure_funds(tx, ctx.livemode, *currency).await?;
+    }
+    say_why_they_wait(tx, ctx, new, now).await?;
+    let rows: Vec<&Transfer> = new.iter().collect();
+    // Not in the line for money yet: the worker looks again, with locks, and puts them there.
+    transfers::insert_all(tx, &rows, key).await?;
+    transfers::insert_first_lines(tx, &rows, "requested", now).await?;
+    let currencies: Vec<&str> = currencies.iter().map(|currency| currency.as_str()).collect();
+    tasks::ring(tx, Kind::Forecast, ctx.livemode, &currencies, now + forecast::AFTER).await?;
+    let ids: Vec<&str> = new.iter().map(|transfer| transfer.id.as_str()).collect();
+    tasks::ring(tx, Kind::Transfer, ctx.livemode, &ids, now).await?;
+    for transfer in new.iter() {
+        order.note(Action::TransferRequested, transfer.id.as_str(), &on_record(transfer, key));
+    }
+    Ok(())
 }
 
 /// All that was asked, so that the transfer can be told from the log alone.
@@ -115,8 +157,13 @@ fn on_record(transfer: &Transfer, idempotency_key: &str) -> Value {
     })
 }
 
-fn new_transfer(ctx: &Context, actor: &Actor, key: &str, request: Request, now: OffsetDateTime) -> Transfer {
-    let id = TransferId::for_key(Uuid::now_v7(), key);
+fn new_transfer(
+    ctx: &Context,
+    actor: &Actor,
+    id: TransferId,
+    request: Request,
+    now: OffsetDateTime,
+) -> Transfer {
     let sum = (request.amount_minor, request.currency);
     Transfer {
         topup: request.topup,
@@ -133,43 +180,47 @@ fn new_transfer(ctx: &Context, actor: &Actor, key: &str, request: Request, now: 
 /// What was first asked for with this key and taken in again after a restore forgot it: asking once more does
 /// not pay once more.
 async fn asked_before_a_restore(
-    order: &mut Order,
+    tx: &mut PgConnection,
     ctx: &Context,
-    key: &str,
-    request: &Request,
-) -> Result<Option<Remembered>, StoreError> {
-    let mark = TransferId::mark_of_key(key);
-    let Some(adopted) = transfers::find_adopted(order.tx(), ctx.livemode, &mark).await? else {
-        return Ok(None);
-    };
-    let same = adopted.destination == request.destination
-        && adopted.amount_minor == request.amount_minor
-        && adopted.currency == request.currency;
-    Ok(Some(if same { Remembered::AsAsked(Box::new(adopted)) } else { Remembered::Otherwise }))
+    asked: &[Transfer],
+) -> Result<Vec<Transfer>, StoreError> {
+    let marks: Vec<&str> = asked.iter().map(|transfer| transfer.id.mark()).collect();
+    transfers::list_adopted(tx, ctx.livemode, &marks).await
 }
 
-/// What a key was used for before a restore.
-enum Remembered {
-    /// For this.
-    AsAsked(Box<Transfer>),
-    /// For another transfer.
-    Otherwise,
+/// Whether what was taken in again is what is asked for now; Stripe told no more of it than this.
+fn is_as_asked(adopted: &Transfer, asked: &Transfer) -> bool {
+    adopted.destination == asked.destination
+        && adopted.amount_minor == asked.amount_minor
+        && adopted.currency == asked.currency
 }
 
 /// The first answer to "why does it wait?": as true as a look without locks can be. The worker decides.
-async fn reasons_to_wait(
+async fn say_why_they_wait(
     tx: &mut PgConnection,
     ctx: &Context,
-    transfer: &Transfer,
+    new: &mut [Transfer],
     now: OffsetDateTime,
-) -> Result<Vec<Reason>, StoreError> {
-    let mut reasons = Snapshot::load(tx, ctx, transfer).await?.reasons(ctx, transfer, now);
-    if reasons.is_empty() {
-        let mut purse = Purse::new(ledger::list_lots(tx, ctx.livemode, transfer.currency).await?);
-        let topup = transfer.topup.as_ref().map(|id| id.as_str());
-        if purse.take(Claim { amount_minor: transfer.amount_minor, topup, blocks: true }).is_none() {
-            reasons.push(Reason::FundsInsufficient);
+) -> Result<(), StoreError> {
+    let looks = Snapshot::look(tx, ctx, &new.iter().collect::<Vec<_>>()).await?;
+    for (transfer, look) in new.iter_mut().zip(&looks) {
+        transfer.waiting_on = look.reasons(ctx, transfer, now);
+    }
+    let ready: BTreeSet<Currency> =
+        new.iter().filter(|one| one.waiting_on.is_empty()).map(|one| one.currency).collect();
+    for currency in ready {
+        let mut lots = ledger::list_lots(tx, ctx.livemode, currency).await?;
+        for lot in &mut lots {
+            let tied = new.iter().filter(|one| one.topup.as_ref().is_some_and(|id| id.as_str() == lot.name));
+            lot.claimed_minor += tied.map(|one| one.amount_minor).sum::<i64>();
+        }
+        let mut purse = Purse::new(lots);
+        for transfer in new.iter_mut().filter(|t| t.currency == currency && t.waiting_on.is_empty()) {
+            let topup = transfer.topup.as_ref().map(|id| id.as_str());
+            if purse.take(Claim { amount_minor: transfer.amount_minor, topup, blocks: true }).is_none() {
+                transfer.waiting_on.push(Reason::FundsInsufficient);
+            }
         }
     }
-    Ok(reasons)
+    Ok(())
 }

@@ -3,6 +3,8 @@
 //! The deciding flows share it, so that the reasons shown to a caller, the line for money and the check
 //! before each send are one and the same question.
 
+use std::collections::BTreeMap;
+
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
@@ -13,6 +15,7 @@ use crate::domain::task::Kind;
 use crate::domain::transfer::{Circumstances, Status};
 use crate::store::accounts::{self, Account, Lock};
 use crate::store::db::StoreError;
+use crate::store::topups::Topup;
 use crate::store::transfers::Transfer;
 use crate::store::{caps, controls, heartbeats, tasks, topups};
 
@@ -25,8 +28,32 @@ pub struct Snapshot {
     paused: bool,
     used: Used,
     account: Option<Account>,
-    topup: Option<Reason>,
-    topup_unheard_of: bool,
+    topup: Tie,
+}
+
+/// The top-up a transfer is tied to, if it is tied to one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tie {
+    /// Why it keeps the transfer.
+    waiting: Option<Reason>,
+    /// Stripe has to be asked about it.
+    unheard_of: bool,
+}
+
+impl Tie {
+    fn of(transfer: &Transfer, found: Option<&Topup>) -> Self {
+        let waiting = match found {
+            // Its money is in another currency: no transfer of this one can ever be paid from it.
+            Some(found) if found.known && found.currency != Some(transfer.currency) => {
+                Some(Reason::TopupFailed)
+            }
+            Some(found) => {
+                found.known().map_or(Some(Reason::TopupUnknown), |known| known.waiting(found.settled))
+            }
+            None => Some(Reason::TopupUnknown),
+        };
+        Self { waiting, unheard_of: found.is_none_or(|found| !found.known || found.standing.doubted) }
+    }
 }
 
 impl Snapshot {
@@ -41,22 +68,53 @@ impl Snapshot {
         let destination = transfer.destination.as_str();
         let account = accounts::find_locked(conn, ctx.livemode, destination, Lock::Share).await?;
         let used = used_today(conn, ctx, transfer).await?;
-        let (mut topup, mut topup_unheard_of) = (None, false);
-        if let Some(id) = &transfer.topup {
-            let found = topups::find_for_share(conn, ctx.livemode, id.as_str()).await?;
-            topup_unheard_of = found.as_ref().is_none_or(|found| !found.known || found.standing.doubted);
-            topup = match found {
-                // Its money is in another currency: no transfer of this one can ever be paid from it.
-                Some(found) if found.known && found.currency != Some(transfer.currency) => {
-                    Some(Reason::TopupFailed)
-                }
-                Some(found) => {
-                    found.known().map_or(Some(Reason::TopupUnknown), |known| known.waiting(found.settled))
-                }
-                None => Some(Reason::TopupUnknown),
+        let topup = match &transfer.topup {
+            Some(id) => {
+                let found = topups::find_for_share(conn, ctx.livemode, id.as_str()).await?;
+                Tie::of(transfer, found.as_ref())
+            }
+            None => Tie::default(),
+        };
+        Ok(Self { paused, used, account, topup })
+    }
+
+    /// The same for many at once, with nothing locked: as true as a look can be.
+    pub async fn look(
+        conn: &mut PgConnection,
+        ctx: &Context,
+        transfers: &[&Transfer],
+    ) -> Result<Vec<Self>, StoreError> {
+        let stopped = controls::find_pause(conn, ctx.livemode).await?.is_some_and(|pause| pause.paused);
+        let paused = stopped || heartbeats::is_catching_up(conn, ctx.livemode).await?;
+        let destinations: Vec<&str> = transfers.iter().map(|t| t.destination.as_str()).collect();
+        let accounts = accounts::list_by_ids(conn, ctx.livemode, &destinations).await?;
+        let tied: Vec<&str> = transfers.iter().filter_map(|t| Some(t.topup.as_ref()?.as_str())).collect();
+        let topups = topups::list_by_ids(conn, ctx.livemode, &tied).await?;
+        let mut capped: Vec<&str> =
+            transfers.iter().filter(|t| counts(ctx, t)).map(|t| t.currency.as_str()).collect();
+        capped.dedup();
+        let today = day_of(ctx.clock.now());
+        let used = match capped.is_empty() {
+            true => BTreeMap::new(),
+            false => caps::list_used(conn, ctx.livemode, today, &capped, &destinations).await?,
+        };
+        let used_of = |transfer: &Transfer| {
+            let of = |destination: &str| {
+                used.get(&(transfer.currency.to_string(), destination.to_owned())).copied().unwrap_or(0)
             };
-        }
-        Ok(Self { paused, used, account, topup, topup_unheard_of })
+            Used { in_all_minor: of(""), for_destination_minor: of(transfer.destination.as_str()) }
+        };
+        let look = |transfer: &&Transfer| Self {
+            paused,
+            used: used_of(transfer),
+            account: accounts.get(transfer.destination.as_str()).cloned(),
+            topup: transfer
+                .topup
+                .as_ref()
+                .map(|id| Tie::of(transfer, topups.get(id.as_str())))
+                .unwrap_or_default(),
+        };
+        Ok(transfers.iter().map(look).collect())
     }
 
     /// Every reason to wait that comes before money, in order. An account that was last described too long ago,
@@ -65,7 +123,7 @@ impl Snapshot {
         let circumstances = Circumstances {
             controls: transfer.controls(self.paused, &ctx.limits, self.used),
             account: self.account.as_ref().map(|account| &account.known),
-            topup: self.topup,
+            topup: self.topup.waiting,
         };
         let mut reasons = circumstances.reasons(&ctx.policy, now);
         if let Some((until, reason)) = transfer.hold_off {
@@ -105,16 +163,21 @@ impl Snapshot {
             let later = now + DEAUTHORIZED_LOOK;
             tasks::ring(conn, Kind::Account, ctx.livemode, &[transfer.destination.as_str()], later).await?;
         }
-        if let (Some(id), true) = (&transfer.topup, self.topup_unheard_of) {
+        if let (Some(id), true) = (&transfer.topup, self.topup.unheard_of) {
             tasks::ring(conn, Kind::Topup, ctx.livemode, &[id.as_str()], now).await?;
         }
         Ok(())
     }
 }
 
+/// Whether the day's caps matter to it; once its money is reserved, it is counted itself.
+fn counts(ctx: &Context, transfer: &Transfer) -> bool {
+    transfer.status == Status::Waiting && ctx.limits.caps(transfer.currency)
+}
+
 /// What was reserved today: exact for whoever holds the currency, and for others as true as a look can be.
 async fn used_today(conn: &mut PgConnection, ctx: &Context, transfer: &Transfer) -> Result<Used, StoreError> {
-    if transfer.status != Status::Waiting || !ctx.limits.caps(transfer.currency) {
+    if !counts(ctx, transfer) {
         return Ok(Used::default());
     }
     let (today, destination) = (day_of(ctx.clock.now()), transfer.destination.as_str());

@@ -103,6 +103,13 @@ impl Problem {
         Self::validation(vec![FieldError { pointer: pointer.into(), detail: detail.into() }])
     }
 
+    /// The wrong fields, as those of what stands at this pointer.
+    pub(super) fn errors_within(self, pointer: &str) -> Vec<FieldError> {
+        let within =
+            |error: FieldError| FieldError { pointer: format!("{pointer}{}", error.pointer), ..error };
+        self.errors.into_iter().map(within).collect()
+    }
+
     /// A fault of ours: the text goes to the log.
     pub(super) fn internal(error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, "the request failed through a fault of ours");
@@ -211,16 +218,19 @@ impl From<OrderError> for Problem {
 impl From<RequestError> for Problem {
     fn from(error: RequestError) -> Self {
         match error {
-            RequestError::BeyondCap(Beyond { cap_minor, per_destination }) => {
-                let of = if per_destination { " per destination" } else { "" };
-                let detail = format!(
-                    "is alone beyond the daily cap{of} of {cap_minor} minor units: split it, or have the cap raised"
-                );
-                Self::field("/amount", detail)
-            }
+            RequestError::BeyondCap(_, beyond) => Self::validation(vec![beyond_cap("/amount", beyond)]),
             RequestError::Store(error) => error.into(),
         }
     }
+}
+
+/// What is wrong with an amount that no day could take.
+pub(super) fn beyond_cap(pointer: &str, Beyond { cap_minor, per_destination }: Beyond) -> FieldError {
+    let of = if per_destination { " per destination" } else { "" };
+    let detail = format!(
+        "is alone beyond the daily cap{of} of {cap_minor} minor units: split it, or have the cap raised"
+    );
+    FieldError { pointer: pointer.into(), detail }
 }
 
 impl From<OperateError> for Problem {

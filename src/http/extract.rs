@@ -230,6 +230,16 @@ impl Fields {
         self.optional(name, read)
     }
 
+    /// Takes a list of 1 to `most`, which must be there.
+    pub(super) fn required_list(&mut self, name: &str, most: usize) -> Option<Vec<Value>> {
+        match self.take(name) {
+            None => self.wrong(format!("/{name}"), "is required"),
+            Some(Value::Array(values)) if (1..=most).contains(&values.len()) => return Some(values),
+            Some(_) => self.wrong(format!("/{name}"), format!("must be a list of 1 to {most}")),
+        }
+        None
+    }
+
     /// Takes a whole number that fits 64 bits; `1.0` and `1e3` are none.
     pub(super) fn optional_i64(&mut self, name: &str) -> Option<i64> {
         let value = self.take(name)?;

@@ -56,6 +56,7 @@ fn v1() -> Router<Shared> {
         .route("/v1/funds/adjustments", get(adjustments::list).post(adjustments::create))
         .route("/v1/funds/forecast", get(funds::forecast))
         .route("/v1/transfers", get(transfers::list).post(transfers::create))
+        .route("/v1/transfers/batch", post(transfers::create_batch))
         .route("/v1/transfers/{id}", get(transfers::show))
         .route("/v1/transfers/{id}/cancel", post(transfers::cancel))
         .route("/v1/transfers/{id}/hold", post(transfers::hold))

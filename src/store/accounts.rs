@@ -1,5 +1,7 @@
 //! Connected accounts and the history of their readiness.
 
+use std::collections::BTreeMap;
+
 use sqlx::types::Json;
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{FromRow, PgConnection};
@@ -51,6 +53,7 @@ pub struct Account {
 
 #[derive(FromRow)]
 struct Row {
+    account: String,
     known: bool,
     details_submitted: Option<bool>,
     charges_enabled: Option<bool>,
@@ -129,6 +132,18 @@ pub async fn find(
         select * from accounts where livemode = $1 and account = $2";
     let row: Option<Row> = sqlx::query_as(SQL).bind(livemode).bind(account).fetch_optional(conn).await?;
     Ok(row.map(Row::read))
+}
+
+/// Those of these accounts that have a row, by their ids, as they are.
+pub async fn list_by_ids(
+    conn: &mut PgConnection,
+    livemode: bool,
+    accounts: &[&str],
+) -> Result<BTreeMap<String, Account>, StoreError> {
+    const SQL: &str = "-- list_accounts_by_ids
+        select * from accounts where livemode = $1 and account = any($2)";
+    let rows: Vec<Row> = sqlx::query_as(SQL).bind(livemode).bind(accounts).fetch_all(conn).await?;
+    Ok(rows.into_iter().map(|mut row| (std::mem::take(&mut row.account), row.read())).collect())
 }
 
 /// Makes one writer at a time of an account that has no row to lock yet.

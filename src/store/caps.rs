@@ -1,5 +1,7 @@
 //! What was reserved in a UTC day, for the daily caps. Changed only by whoever holds the currency's lock.
 
+use std::collections::BTreeMap;
+
 use sqlx::PgConnection;
 use sqlx::types::time::{Date, OffsetDateTime};
 
@@ -22,6 +24,22 @@ pub async fn find_used(
     let query = sqlx::query_as(SQL).bind(livemode).bind(currency.as_str()).bind(day).bind(destination);
     let (in_all_minor, for_destination_minor) = query.fetch_one(conn).await?;
     Ok(Used { in_all_minor, for_destination_minor })
+}
+
+/// What a day's reservations add up to, by currency and destination; an empty one stands for all of the currency.
+pub async fn list_used(
+    conn: &mut PgConnection,
+    livemode: bool,
+    day: Date,
+    currencies: &[&str],
+    destinations: &[&str],
+) -> Result<BTreeMap<(String, String), i64>, StoreError> {
+    const SQL: &str = "-- list_used
+        select currency, destination, amount from cap_usage
+        where livemode = $1 and day = $2 and currency = any($3) and (destination = '' or destination = any($4))";
+    let query = sqlx::query_as(SQL).bind(livemode).bind(day).bind(currencies).bind(destinations);
+    let rows: Vec<(String, String, i64)> = query.fetch_all(conn).await?;
+    Ok(rows.into_iter().map(|(currency, destination, amount)| ((currency, destination), amount)).collect())
 }
 
 /// Counts a reservation towards a day, or with a negative amount takes it back from that day.

@@ -93,6 +93,7 @@ impl Topup {
 
 #[derive(FromRow)]
 struct Row {
+    topup: String,
     known: bool,
     status: String,
     amount: i64,
@@ -186,6 +187,18 @@ pub async fn find(conn: &mut PgConnection, livemode: bool, topup: &str) -> Resul
         select * from topups where livemode = $1 and topup = $2";
     let row: Option<Row> = sqlx::query_as(SQL).bind(livemode).bind(topup).fetch_optional(conn).await?;
     Ok(row.map(Row::read))
+}
+
+/// Those of these top-ups that have a row, by their ids, as they are.
+pub async fn list_by_ids(
+    conn: &mut PgConnection,
+    livemode: bool,
+    topups: &[&str],
+) -> Result<BTreeMap<String, Topup>, StoreError> {
+    const SQL: &str = "-- list_topups_by_ids
+        select * from topups where livemode = $1 and topup = any($2)";
+    let rows: Vec<Row> = sqlx::query_as(SQL).bind(livemode).bind(topups).fetch_all(conn).await?;
+    Ok(rows.into_iter().map(|mut row| (std::mem::take(&mut row.topup), row.read())).collect())
 }
 
 /// Reads a top-up; its row stays as it is until the transaction ends, so that whoever changes it afterwards

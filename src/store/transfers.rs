@@ -12,31 +12,62 @@ use super::db::StoreError;
 use crate::domain::reason::{Reason, codes};
 use crate::domain::transfer::Status;
 
-/// Stores a new transfer, waiting.
-pub async fn insert(
+/// Stores new transfers, waiting for what each of them says.
+pub async fn insert_all(
     conn: &mut PgConnection,
-    transfer: &Transfer,
+    transfers: &[&Transfer],
     idempotency_key: &str,
 ) -> Result<(), StoreError> {
-    const SQL: &str = "-- insert_transfer
-        insert into transfers (id, livemode, status, destination, amount, currency, topup, transfer_group,
-            description, metadata, release_after, priority, created_by, idempotency_key, created_at, updated_at)
-        values ($1, $2, 'waiting', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14)";
+    const SQL: &str = "-- insert_transfers
+        insert into transfers (id, livemode, status, waiting_on, destination, amount, currency, topup,
+            transfer_group, description, metadata, release_after, expected_release_at, priority, created_by,
+            idempotency_key, created_at, updated_at)
+        select id, livemode, 'waiting', string_to_array(waiting_on, ' '), destination, amount, currency, topup,
+            transfer_group, description, metadata, release_after, expected_release_at, priority, created_by,
+            $16, created_at, created_at
+        from unnest($1::text[], $2::boolean[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[],
+            $8::text[], $9::text[], $10::jsonb[], $11::timestamptz[], $12::timestamptz[], $13::integer[],
+            $14::text[], $15::timestamptz[])
+            as t (id, livemode, waiting_on, destination, amount, currency, topup, transfer_group, description,
+                metadata, release_after, expected_release_at, priority, created_by, created_at)";
     sqlx::query(SQL)
-        .bind(transfer.id.as_str())
-        .bind(transfer.livemode)
-        .bind(transfer.destination.as_str())
-        .bind(transfer.amount_minor)
-        .bind(transfer.currency.as_str())
-        .bind(transfer.topup.as_ref().map(|id| id.as_str()))
-        .bind(&transfer.transfer_group)
-        .bind(&transfer.description)
-        .bind(Json(&transfer.metadata))
-        .bind(transfer.release_after)
-        .bind(transfer.priority)
-        .bind(&transfer.created_by)
+        .bind(transfers.iter().map(|t| t.id.as_str()).collect::<Vec<_>>())
+        .bind(transfers.iter().map(|t| t.livemode).collect::<Vec<_>>())
+        .bind(transfers.iter().map(|t| codes(&t.waiting_on).join(" ")).collect::<Vec<_>>())
+        .bind(transfers.iter().map(|t| t.destination.as_str()).collect::<Vec<_>>())
+        .bind(transfers.iter().map(|t| t.amount_minor).collect::<Vec<_>>())
+        .bind(transfers.iter().map(|t| t.currency.as_str()).collect::<Vec<_>>())
+        .bind(transfers.iter().map(|t| t.topup.as_ref().map(|id| id.as_str())).collect::<Vec<_>>())
+        .bind(transfers.iter().map(|t| t.transfer_group.as_deref()).collect::<Vec<_>>())
+        .bind(transfers.iter().map(|t| t.description.as_deref()).collect::<Vec<_>>())
+        .bind(transfers.iter().map(|t| Json(&t.metadata)).collect::<Vec<_>>())
+        .bind(transfers.iter().map(|t| t.release_after).collect::<Vec<_>>())
+        .bind(transfers.iter().map(|t| t.expected_release_at).collect::<Vec<_>>())
+        .bind(transfers.iter().map(|t| t.priority).collect::<Vec<_>>())
+        .bind(transfers.iter().map(|t| t.created_by.as_str()).collect::<Vec<_>>())
+        .bind(transfers.iter().map(|t| t.created_at).collect::<Vec<_>>())
         .bind(idempotency_key)
-        .bind(transfer.created_at)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The first line of each one's history: what it waits for from the start, and what brought it here.
+pub async fn insert_first_lines(
+    conn: &mut PgConnection,
+    transfers: &[&Transfer],
+    cause: &str,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- insert_first_lines
+        insert into transfer_history (transfer, at, status, waiting_on, cause)
+        select id, $3, 'waiting', string_to_array(waiting_on, ' '), $4
+        from unnest($1::text[], $2::text[]) as t (id, waiting_on)";
+    sqlx::query(SQL)
+        .bind(transfers.iter().map(|t| t.id.as_str()).collect::<Vec<_>>())
+        .bind(transfers.iter().map(|t| codes(&t.waiting_on).join(" ")).collect::<Vec<_>>())
+        .bind(now)
+        .bind(cause)
         .execute(conn)
         .await?;
     Ok(())
@@ -50,16 +81,16 @@ pub async fn find(conn: &mut PgConnection, id: &str) -> Result<Option<Transfer>,
     row.map(Row::read).transpose()
 }
 
-/// What was taken in again after a restore and was first asked for with the key that leaves this mark.
-pub async fn find_adopted(
+/// What was taken in again after a restore and was first asked for with the keys that leave these marks.
+pub async fn list_adopted(
     conn: &mut PgConnection,
     livemode: bool,
-    mark: &str,
-) -> Result<Option<Transfer>, StoreError> {
-    const SQL: &str = "-- find_adopted
-        select * from transfers where livemode = $1 and right(id, 12) = $2 and created_by = 'sluicegate' limit 1";
-    let row: Option<Row> = sqlx::query_as(SQL).bind(livemode).bind(mark).fetch_optional(conn).await?;
-    row.map(Row::read).transpose()
+    marks: &[&str],
+) -> Result<Vec<Transfer>, StoreError> {
+    const SQL: &str = "-- list_adopted
+        select * from transfers where livemode = $1 and right(id, 12) = any($2) and created_by = 'sluicegate'";
+    let rows: Vec<Row> = sqlx::query_as(SQL).bind(livemode).bind(marks).fetch_all(conn).await?;
+    rows.into_iter().map(Row::read).collect()
 }
 
 /// Reads a transfer and keeps others from changing it until the transaction ends.
@@ -196,7 +227,7 @@ pub async fn record_change(
 }
 
 /// Adds to a transfer's history.
-pub async fn insert_history(
+async fn insert_history(
     conn: &mut PgConnection,
     transfer: &str,
     status: Status,

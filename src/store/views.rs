@@ -18,7 +18,7 @@ pub use self::accounts::{Account, AccountChange, find_account, list_account_chan
 pub use self::events::{Event, EventFilter, EventStatus, find_event, find_payload, list_events};
 pub use self::forecast::{Outlook, outlook};
 pub use self::gauges::{Gauges, gauges};
-pub use self::money::{Arrival, Currency, Funds, Topup, find_topup, funds, list_topups};
+pub use self::money::{Arrival, Currency, Funds, Topup, find_topup, funds, list_topups, list_topups_by_ids};
 pub use self::progress::{Progress, progress};
 pub use self::transfers::{
     Attempt, Call, HistoryLine, TransferFilter, find_transfer, is_key_used, list_attempts, list_calls,

@@ -51,7 +51,8 @@ fn routes() -> Vec<(Method, &'static str, Option<Value>, &'static str)> {
         (Method::GET, "/v1/transfers/xfer_1", None, "read"),
         (Method::GET, "/v1/events", None, "read"),
         (Method::GET, "/v1/events/evt_1", None, "read"),
-        (Method::POST, "/v1/transfers", Some(transfer), "operate"),
+        (Method::POST, "/v1/transfers", Some(transfer.clone()), "operate"),
+        (Method::POST, "/v1/transfers/batch", Some(json!({"transfers": [transfer]})), "operate"),
         (Method::POST, "/v1/transfers/xfer_1/cancel", None, "operate"),
         (Method::POST, "/v1/transfers/xfer_1/hold", None, "operate"),
         (Method::POST, "/v1/transfers/xfer_1/resume", None, "operate"),
@@ -87,7 +88,7 @@ async fn each_scope_reaches_so_far_and_no_further() {
         }
         // A key that was refused did nothing.
         let transfers = world.rows("transfers").await;
-        assert_eq!(transfers, place(scope) as i64, "with {scope}");
+        assert_eq!(transfers, 2 * place(scope) as i64, "with {scope}: one, and one in a batch");
         assert_eq!(world.api.delete(&format!("/v1/keys/{id}")).await.0, 200);
         for (method, path, body, _) in routes() {
             let reply = call(&api, &method, path, body.as_ref()).await;

@@ -7,6 +7,7 @@
 )]
 
 mod audit;
+mod batch;
 mod campaign;
 mod controls;
 mod crash;

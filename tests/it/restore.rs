@@ -107,6 +107,37 @@ async fn another_request_with_a_forgotten_key_is_told_so_before_it_was_repeated(
 }
 
 #[tokio::test]
+async fn a_batch_asked_for_again_finds_what_went_out_of_it_and_makes_the_rest() {
+    let mut world = World::start().await;
+    let account = world.ready_account().await;
+    world.settled_topup("usd", 10_000).await;
+    let backup = back_up(&mut world).await;
+    let one = |amount: i64| json!({"destination": account, "amount": amount, "currency": "usd"});
+    let body = json!({"transfers": [one(4_000), one(9_000), one(4_000)]});
+    let (status, made) = world.api.post("/v1/transfers/batch", "b", &body).await;
+    let id = |at: usize| made["data"][at]["id"].as_str().unwrap().to_owned();
+    assert_eq!(status, 201);
+    world.until_status(&id(0), "released").await;
+    world.until_waiting_on(&id(1), &["funds_insufficient"]).await;
+    restore(&mut world, &backup, Duration::hours(2)).await;
+    world.until_status(&id(0), "released").await;
+    let mut other = body.clone();
+    other["transfers"][0]["amount"] = json!(4_001);
+    assert_eq!(world.api.post("/v1/transfers/batch", "b", &other).await.0, 409);
+    let (status, again) = world.api.post("/v1/transfers/batch", "b", &body).await;
+    assert_eq!((status, again["data"][0]["id"].as_str()), (201, Some(id(0).as_str())));
+    let rest: Vec<&str> = (1..3).map(|at| again["data"][at]["id"].as_str().unwrap()).collect();
+    assert!(
+        rest.iter().all(|new| **new != id(1) && **new != id(2)),
+        "the others had never gone out: {again}"
+    );
+    assert_eq!(again["data"][2]["amount"], json!(4_000));
+    assert_eq!(world.rows("transfers").await, 3);
+    assert_eq!(world.times_at_stripe(&id(0)), 1);
+    world.assert_books_hold().await;
+}
+
+#[tokio::test]
 async fn nothing_is_released_before_the_whole_list_was_read() {
     let mut world = World::start().await;
     let account = world.ready_account().await;

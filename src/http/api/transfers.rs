@@ -5,7 +5,7 @@ mod shown;
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Answer, told};
 use crate::domain::ids::{AccountId, StripeTransferId, TopupId, TransferId};
@@ -14,14 +14,14 @@ use crate::domain::reason::Reason;
 use crate::domain::transfer::Status;
 use crate::flows::Actor;
 use crate::flows::control_transfer::{self, Control, reverse};
-use crate::flows::request_transfer::{self, Request};
+use crate::flows::request_transfer::{self, Request, RequestError};
 use crate::http::auth::{Operator, Reader};
-use crate::http::error::Problem;
+use crate::http::error::{Problem, beyond_cap};
 use crate::http::extract::{Body, Fields, Id, OptionalBody, instant, text};
 use crate::http::idempotency::Key;
 use crate::http::query::Params;
 use crate::http::state::{AppState, Shared};
-use crate::store::views::{self, TransferFilter};
+use crate::store::views::{self, Transfer, TransferFilter};
 
 /// `POST /v1/transfers`
 pub(in crate::http) async fn create(
@@ -34,30 +34,40 @@ pub(in crate::http) async fn create(
     params.finish()?;
     let once = key.required(&body)?;
     let request = request::read(body)?;
-    refuse_other_currency(&state, &request, &once.key).await?;
+    request::refuse_other_currencies(&state, &[(String::new(), &request)], &once.key).await?;
     let requested = request_transfer::create(&state.ctx, &actor, &once, request, shown::transfer).await?;
     state.wake.notify_one();
     told(requested)
 }
 
-/// A transfer can't be paid from a top-up in another currency. A repeated request is answered as before,
-/// whatever has become known of the top-up since.
-async fn refuse_other_currency(state: &AppState, request: &Request, key: &str) -> Result<(), Problem> {
-    let Some(id) = &request.topup else { return Ok(()) };
-    let mut conn = state.connect().await?;
-    let topup = views::find_topup(&mut conn, state.ctx.livemode, id.as_str()).await?;
-    // It can be spent in the currency it lands in; until that is known, in the one asked of the bank.
-    let currency = topup.map(|topup| topup.proof_currency.unwrap_or(topup.currency));
-    match currency {
-        Some(currency)
-            if currency != request.currency.as_str()
-                && !views::is_key_used(&mut conn, key, state.ctx.clock.now()).await? =>
-        {
-            let detail = format!("must be `{currency}`, the currency of the top-up `{id}`");
-            Err(Problem::field("/currency", detail))
+/// `POST /v1/transfers/batch`
+pub(in crate::http) async fn create_batch(
+    State(state): State<Shared>,
+    Operator(actor): Operator,
+    key: Key,
+    params: Params,
+    Body(body): Body,
+) -> Result<Answer, Problem> {
+    params.finish()?;
+    let once = key.required(&body)?;
+    let requests = request::read_batch(body)?;
+    let placed: Vec<(String, &Request)> = requests
+        .iter()
+        .enumerate()
+        .map(|(place, request)| (request::place_in_batch(place), request))
+        .collect();
+    request::refuse_other_currencies(&state, &placed, &once.key).await?;
+    let render = |made: &[&Transfer]| json!({"data": made.iter().map(|transfer| shown::transfer(transfer)).collect::<Vec<_>>()});
+    let requested = request_transfer::create_batch(&state.ctx, &actor, &once, requests, render).await;
+    let requested = requested.map_err(|error| match error {
+        RequestError::BeyondCap(place, beyond) => {
+            let pointer = format!("{}/amount", request::place_in_batch(place));
+            Problem::validation(vec![beyond_cap(&pointer, beyond)])
         }
-        _ => Ok(()),
-    }
+        other => other.into(),
+    })?;
+    state.wake.notify_one();
+    told(requested)
 }
 
 /// `GET /v1/transfers`

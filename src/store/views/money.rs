@@ -73,6 +73,17 @@ pub async fn find_topup(
     Ok(sqlx::query_as(SQL).bind(livemode).bind(id).fetch_optional(conn).await?)
 }
 
+/// Those of these top-ups that something described.
+pub async fn list_topups_by_ids(
+    conn: &mut PgConnection,
+    livemode: bool,
+    ids: &[&str],
+) -> Result<Vec<Topup>, StoreError> {
+    const SQL: &str = "-- view_topups_by_ids
+        select * from topups where livemode = $1 and topup = any($2) and known";
+    Ok(sqlx::query_as(SQL).bind(livemode).bind(ids).fetch_all(conn).await?)
+}
+
 /// Top-ups by when they were first heard of, the newest first, from below `after`.
 pub async fn list_topups(
     conn: &mut PgConnection,

@@ -7,8 +7,10 @@ use serde_json::{Map, Value};
 use crate::domain::ids::{AccountId, TopupId};
 use crate::domain::money::{Currency, MoneyError};
 use crate::flows::request_transfer::Request;
-use crate::http::error::Problem;
+use crate::http::error::{FieldError, Problem};
 use crate::http::extract::{Fields, escaped, instant, text};
+use crate::http::state::AppState;
+use crate::store::views;
 
 /// Stripe takes fifty pairs, and one is ours.
 const MOST_PAIRS: usize = 49;
@@ -46,6 +48,70 @@ pub(super) fn read(body: Map<String, Value>) -> Result<Request, Problem> {
             priority,
         });
     fields.finish(whole)
+}
+
+/// The most transfers in one batch.
+const MOST_IN_BATCH: usize = 1_000;
+
+/// Reads the body of `POST /v1/transfers/batch`: every wrong field of every transfer is named.
+pub(super) fn read_batch(body: Map<String, Value>) -> Result<Vec<Request>, Problem> {
+    let mut fields = Fields::of(body);
+    let Some(transfers) = fields.required_list("transfers", MOST_IN_BATCH) else {
+        return fields.finish(None);
+    };
+    let mut requests = Vec::with_capacity(transfers.len());
+    for (place, transfer) in transfers.into_iter().enumerate() {
+        let pointer = place_in_batch(place);
+        match transfer {
+            Value::Object(transfer) => match read(transfer) {
+                Ok(request) => requests.push(request),
+                Err(problem) => {
+                    for error in problem.errors_within(&pointer) {
+                        fields.wrong(error.pointer, error.detail);
+                    }
+                }
+            },
+            _ => fields.wrong(pointer, "must be an object"),
+        }
+    }
+    fields.finish(Some(requests))
+}
+
+/// Where one of a batch stands in the body, as a JSON pointer.
+pub(super) fn place_in_batch(place: usize) -> String {
+    format!("/transfers/{place}")
+}
+
+/// A transfer can't be paid from a top-up in another currency. A repeated request is answered as before,
+/// whatever has become known of its top-ups since. `requests` come with where each stands in the body.
+pub(super) async fn refuse_other_currencies(
+    state: &AppState,
+    requests: &[(String, &Request)],
+    key: &str,
+) -> Result<(), Problem> {
+    let tied: Vec<&str> =
+        requests.iter().filter_map(|(_, request)| Some(request.topup.as_ref()?.as_str())).collect();
+    if tied.is_empty() {
+        return Ok(());
+    }
+    let mut conn = state.connect().await?;
+    let topups = views::list_topups_by_ids(&mut conn, state.ctx.livemode, &tied).await?;
+    // It can be spent in the currency it lands in; until that is known, in the one asked of the bank.
+    let currencies: BTreeMap<&str, &str> = topups
+        .iter()
+        .map(|topup| (topup.id.as_str(), topup.proof_currency.as_deref().unwrap_or(&topup.currency)))
+        .collect();
+    let other = |(pointer, request): &(String, &Request)| {
+        let id = request.topup.as_ref()?;
+        let currency = currencies.get(id.as_str()).filter(|of| **of != request.currency.as_str())?;
+        let detail = format!("must be `{currency}`, the currency of the top-up `{id}`");
+        Some(FieldError { pointer: format!("{pointer}/currency"), detail })
+    };
+    let errors: Vec<FieldError> = requests.iter().filter_map(other).collect();
+    if errors.is_empty() || views::is_key_used(&mut conn, key, state.ctx.clock.now()).await? {
+        return Ok(());
+    }
+    Err(Problem::validation(errors))
 }
 
 /// The amount, if it can be paid; where the currency is not known, only its bounds are looked at.
@@ -175,6 +241,38 @@ mod tests {
             let problem = format!("{:?}", asked(changes.clone()).unwrap_err());
             assert!(problem.contains(&format!("pointer: \"{pointer}\"")), "{changes}: {problem}");
             assert_eq!(problem.matches("pointer:").count(), 1, "{changes}: {problem}");
+        }
+    }
+
+    #[test]
+    fn a_batch_names_every_wrong_field_of_every_transfer() {
+        let good = json!({"destination": "acct_1", "amount": 1, "currency": "usd"});
+        let batch =
+            |transfers: Value| read_batch(json!({"transfers": transfers}).as_object().unwrap().clone());
+        assert_eq!(batch(json!([good, good])).unwrap().len(), 2);
+        assert_eq!(batch(json!(vec![good.clone(); MOST_IN_BATCH])).unwrap().len(), MOST_IN_BATCH);
+        let rows = [
+            (json!(null), vec!["/transfers"]),
+            (json!({}), vec!["/transfers"]),
+            (json!([]), vec!["/transfers"]),
+            (json!(vec![good.clone(); MOST_IN_BATCH + 1]), vec!["/transfers"]),
+            (json!([good, 5]), vec!["/transfers/1"]),
+            (
+                json!([{"destination": "tu_1", "amount": 1, "currency": "usd"}, good, {"x": 1, "amount": 0, "currency": "usd"}]),
+                vec![
+                    "/transfers/0/destination",
+                    "/transfers/2/destination",
+                    "/transfers/2/amount",
+                    "/transfers/2/x",
+                ],
+            ),
+        ];
+        for (transfers, pointers) in rows {
+            let problem = format!("{:?}", batch(transfers).unwrap_err());
+            assert_eq!(problem.matches("pointer:").count(), pointers.len(), "{problem}");
+            for pointer in pointers {
+                assert!(problem.contains(&format!("pointer: \"{pointer}\"")), "{pointer}: {problem}");
+            }
         }
     }
 
