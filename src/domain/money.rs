@@ -21,6 +21,8 @@ const KNOWN: &str = "aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bhd
 const THREE_DECIMAL: &str = "bhd jod kwd omr tnd";
 /// Passed with two decimals although they have none, so a multiple of one hundred.
 const WHOLE_HUNDREDS: &str = "isk ugx";
+/// The steps that follow, in minor units.
+const COARSE: [(&str, i64); 2] = [(THREE_DECIMAL, 10), (WHOLE_HUNDREDS, 100)];
 
 /// The largest amount of one transfer: Stripe's widest limit is twelve digits (IDR).
 pub const MAX_AMOUNT_MINOR: i64 = 999_999_999_999;
@@ -61,13 +63,7 @@ impl Currency {
 
     /// The smallest step of an amount in this currency, in minor units.
     pub fn step_minor(&self) -> i64 {
-        if listed(THREE_DECIMAL, self.as_str()) {
-            10
-        } else if listed(WHOLE_HUNDREDS, self.as_str()) {
-            100
-        } else {
-            1
-        }
+        COARSE.into_iter().find(|(list, _)| listed(list, self.as_str())).map_or(1, |(_, step)| step)
     }
 
     /// Takes an amount to pay in this currency: positive, bounded, and no finer than Stripe allows.
@@ -81,6 +77,16 @@ impl Currency {
         }
         Ok(amount_minor)
     }
+}
+
+/// The code of every currency.
+pub fn codes() -> impl Iterator<Item = &'static str> {
+    KNOWN.split_ascii_whitespace()
+}
+
+/// The codes whose amounts have a coarser step than one minor unit, with that step.
+pub fn coarse_codes() -> impl Iterator<Item = (impl Iterator<Item = &'static str>, i64)> {
+    COARSE.into_iter().map(|(list, step)| (list.split_ascii_whitespace(), step))
 }
 
 fn listed(list: &str, code: &str) -> bool {

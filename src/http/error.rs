@@ -8,8 +8,9 @@ use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
+use super::words::ProblemCode;
 use crate::domain::limits::Beyond;
 use crate::domain::task::Fault;
 use crate::flows::FlowError;
@@ -28,10 +29,27 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// HTTP status, code and title.
-            fn parts(self) -> (StatusCode, &'static str, &'static str) {
+            /// Every code.
+            pub(super) const ALL: &'static [Code] = &[$(Code::$name,)*];
+
+            /// The HTTP status it comes with.
+            pub(super) fn status(self) -> StatusCode {
                 match self {
-                    $(Self::$name => (StatusCode::$status, $code, $title),)*
+                    $(Self::$name => StatusCode::$status,)*
+                }
+            }
+
+            /// The word for programs.
+            pub(super) fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $code,)*
+                }
+            }
+
+            /// The words for people.
+            pub(super) fn title(self) -> &'static str {
+                match self {
+                    $(Self::$name => $title,)*
                 }
             }
         }
@@ -69,12 +87,41 @@ codes! {
 const MOST_ERRORS: usize = 100;
 
 /// What is wrong with one field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct FieldError {
     /// JSON pointer into the body; `/query/NAME` for a parameter of the query string.
+    #[schema(example = "/amount")]
     pub(super) pointer: String,
     /// The mend.
+    #[schema(example = "must be positive")]
     pub(super) detail: String,
+}
+
+/// An error's body: an RFC 9457 problem.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Written<'a> {
+    /// `urn:sluicegate:problem:` and the code.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:sluicegate:problem:transfer_unknown")]
+    kind: String,
+    /// The code in plain words.
+    #[schema(example = "Unknown transfer")]
+    title: &'static str,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599, example = 404)]
+    status: u16,
+    #[schema(value_type = ProblemCode)]
+    code: &'static str,
+    /// The mend.
+    #[schema(example = "Check the id; GET /v1/transfers lists what there is.")]
+    detail: &'a str,
+    /// By this the operators find the request in the log; it is in the header X-Request-Id too.
+    #[schema(example = "req_6f1c7d2b8a9e4c05b3d1f0a27c94e856")]
+    request_id: &'a str,
+    /// For `validation`: every field that is wrong, up to a hundred.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
 }
 
 /// An error as the caller sees it.
@@ -129,8 +176,8 @@ impl Problem {
 
     /// The answer, written out.
     pub(super) fn render(&self, request_id: &str) -> Response {
-        let (status, _, _) = self.code.parts();
-        let mut response = (status, Json(self.body(request_id))).into_response();
+        let status = self.code.status();
+        let mut response = (status, Json(self.written(request_id))).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match status {
@@ -145,23 +192,22 @@ impl Problem {
         response
     }
 
-    fn body(&self, request_id: &str) -> Value {
-        let (status, code, title) = self.code.parts();
-        let mut body = json!({
-            "type": format!("urn:sluicegate:problem:{code}"), "title": title, "status": status.as_u16(),
-            "code": code, "detail": self.detail, "request_id": request_id,
-        });
-        if !self.errors.is_empty() {
-            body["errors"] = json!(self.errors);
+    fn written<'a>(&'a self, request_id: &'a str) -> Written<'a> {
+        Written {
+            kind: format!("urn:sluicegate:problem:{}", self.code.as_str()),
+            title: self.code.title(),
+            status: self.code.status().as_u16(),
+            code: self.code.as_str(),
+            detail: &self.detail,
+            request_id,
+            errors: &self.errors,
         }
-        body
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (status, _, _) = self.code.parts();
-        let mut response = status.into_response();
+        let mut response = self.code.status().into_response();
         response.extensions_mut().insert(self);
         response
     }
@@ -307,12 +353,13 @@ impl Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_problem_tells_its_code_the_mend_the_request_and_every_field() {
         let problem = Problem::field("/amount", "must be positive");
         assert_eq!(
-            problem.body("req_1"),
+            json!(problem.written("req_1")),
             json!({
                 "type": "urn:sluicegate:problem:validation", "title": "The request has invalid fields",
                 "status": 422, "code": "validation", "request_id": "req_1",
@@ -328,7 +375,7 @@ mod tests {
     #[test]
     fn what_happened_inside_stays_inside() {
         let problem = Problem::from(StoreError::Unreadable("transfer xfer_1: status".into()));
-        assert!(!problem.body("r").to_string().contains("xfer_1"));
+        assert!(!json!(problem.written("r")).to_string().contains("xfer_1"));
         assert_eq!(problem.render("r").status(), StatusCode::INTERNAL_SERVER_ERROR);
     }
 

@@ -6,11 +6,15 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use utoipa::IntoParams;
+use utoipa::openapi::Required;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 
 use super::error::{Code, Problem};
 use super::state::Shared;
+use super::words;
 use crate::flows::Once;
 
 const LONGEST: usize = 255;
@@ -21,6 +25,39 @@ pub(super) struct Key {
     key: Option<String>,
     method: Method,
     path: String,
+}
+
+/// The header as the document describes it, where it may be left out.
+#[derive(Debug)]
+pub(super) enum MayRepeat {}
+
+/// The same, where it must be sent.
+#[derive(Debug)]
+pub enum MustRepeat {}
+
+impl IntoParams for MayRepeat {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let description = "One for each order, the same when you repeat it: it is then answered as before, and not \
+            done again. Kept for 24 hours.";
+        vec![header(Required::False, description)]
+    }
+}
+
+impl IntoParams for MustRepeat {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let description = "One for each order, the same when you repeat it: it is then answered as before, and not \
+            done again. Kept for ever, whichever API key it came with.";
+        vec![header(Required::True, description)]
+    }
+}
+
+fn header(required: Required, description: &str) -> Parameter {
+    let parameter = ParameterBuilder::new().name("Idempotency-Key").parameter_in(ParameterIn::Header);
+    // HTTP takes white space at the ends away; what is left must be printable ASCII.
+    let schema = json!({
+        "type": "string", "minLength": 1, "maxLength": LONGEST, "pattern": "^[!-~]([ -~]*[!-~])?$", "example": "pay-42",
+    });
+    parameter.required(required).description(Some(description)).schema(Some(words::schema(schema))).build()
 }
 
 impl FromRequestParts<Shared> for Key {
@@ -132,6 +169,12 @@ mod tests {
         assert_eq!(of(&[]).unwrap(), None);
         assert_eq!(of(&[b"a b~"]).unwrap().as_deref(), Some("a b~"));
         assert!(of(&[&[b'x'; 255]]).is_ok());
+        let schema = serde_json::to_value(MustRepeat::into_params(|| None)[0].schema.as_ref()).unwrap();
+        let schema = jsonschema::validator_for(&schema).unwrap();
+        let long = "x".repeat(256);
+        for text in ["a", "a b~", "!", "", "a\tb", "ä", &long, &long[1..]] {
+            assert_eq!(schema.is_valid(&json!(text)), of(&[text.as_bytes()]).is_ok(), "{text:?}");
+        }
         for bad in
             [vec![b"".as_slice()], vec![&[b'x'; 256]], vec![b"a\tb"], vec!["ä".as_bytes()], vec![b"a", b"a"]]
         {

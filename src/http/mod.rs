@@ -5,15 +5,18 @@
 
 mod api;
 mod auth;
+mod document;
 mod error;
 mod extract;
 mod health;
-mod idempotency;
+pub mod idempotency;
 mod layers;
 mod query;
+pub mod refusals;
 mod router;
 mod state;
 mod webhook;
+pub mod words;
 
-pub use self::router::{intake_only, operations, public, whole};
+pub use self::router::{document, intake_only, operations, public, whole};
 pub use self::state::{AdminKey, AppState};

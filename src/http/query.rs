@@ -6,11 +6,15 @@
 
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use sha2::{Digest, Sha256};
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::{IntoParams, ToSchema};
 
 use super::error::{FieldError, Problem};
 use super::state::Shared;
+use super::words;
 
 const LONGEST_PAGE: i64 = 100;
 const USUAL_PAGE: i64 = 20;
@@ -30,6 +34,39 @@ impl FromRequestParts<Shared> for Params {
         let Query(pairs) = pairs.map_err(|_| Problem::field("/query", "must be `name=value&…`"))?;
         Ok(Self { pairs, errors: Vec::new() })
     }
+}
+
+/// The parameters of every list, as [`Params::page`] takes them.
+#[derive(Debug)]
+pub(super) enum Paging {}
+
+impl IntoParams for Paging {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let query = |name: &str, description: &str, schema| {
+            let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query);
+            parameter.description(Some(description)).schema(Some(words::schema(schema))).build()
+        };
+        vec![
+            query(
+                "limit",
+                "How many lines to show at most.",
+                json!({"type": "integer", "minimum": 1, "maximum": LONGEST_PAGE, "default": USUAL_PAGE}),
+            ),
+            query(
+                "after",
+                "The `next` of an earlier page of this list, unchanged.",
+                json!({"type": "string", "pattern": "^([0-9a-f]{2}){5,}$", "maxLength": 1000}),
+            ),
+        ]
+    }
+}
+
+/// Part of a list, as it is shown.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct List<T> {
+    data: Vec<T>,
+    /// For the next page hand it in as `after`; null on the last page.
+    next: Option<String>,
 }
 
 /// Part of a list.
@@ -111,17 +148,16 @@ impl Page {
     }
 
     /// The page of these lines; `key` is a line's sort key, and `render` may leave a line out.
-    pub(super) fn of<T>(
+    pub(super) fn of<T, V>(
         &self,
         mut lines: Vec<T>,
         key: impl Fn(&T) -> String,
-        render: impl Fn(&T) -> Option<Value>,
-    ) -> Value {
+        render: impl Fn(&T) -> Option<V>,
+    ) -> List<V> {
         let more = lines.len() > self.limit;
         lines.truncate(self.limit);
         let next = lines.last().filter(|_| more).map(|line| cursor(self.list, &key(line)));
-        let data: Vec<Value> = lines.iter().filter_map(render).collect();
-        json!({"data": data, "next": next})
+        List { data: lines.iter().filter_map(render).collect(), next }
     }
 }
 
@@ -200,7 +236,8 @@ mod tests {
     #[test]
     fn a_page_points_to_the_next_only_where_there_is_one() {
         let page = Page { list: "x", limit: 2, after: None };
-        let render = |lines: Vec<i32>| page.of(lines, ToString::to_string, |n| (*n != 2).then(|| json!(n)));
+        let render =
+            |lines: Vec<i32>| json!(page.of(lines, ToString::to_string, |n| (*n != 2).then_some(*n)));
         assert_eq!(render(vec![1, 3]), json!({"data": [1, 3], "next": null}));
         assert_eq!(render(vec![1, 2, 3]), json!({"data": [1], "next": cursor("x", "2")}));
     }

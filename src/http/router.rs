@@ -1,14 +1,21 @@
 //! Every route, on one page.
+//!
+//! A route is registered together with its description (`#[utoipa::path]` on the handler), which is what
+//! `/openapi.json` is made of; the paths stand here too, so that they can be read at a glance.
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+use utoipa_axum::routes;
 
 use super::api::{accounts, adjustments, backfill, events, funds, keys, releases, topups, transfers};
+use super::document::{self, Document};
 use super::extract::MAX_BODY;
 use super::state::{AppState, Shared};
 use super::{health, layers, webhook};
@@ -25,31 +32,44 @@ pub fn intake_only(state: AppState) -> Router {
 
 /// What internal services, operators and monitoring reach.
 pub fn operations(state: AppState) -> Router {
-    finish(v1().merge(measures()).merge(probes()), state)
+    finish(v1().merge(description()).merge(measures()).merge(probes()), state)
 }
 
 /// Both on one address.
 pub fn whole(state: AppState) -> Router {
-    finish(webhooks().merge(v1()).merge(measures()).merge(probes()), state)
+    finish(everything(), state)
 }
 
-fn webhooks() -> Router<Shared> {
-    Router::new().route("/webhooks/stripe", post(webhook::receive))
+/// The OpenAPI document of the whole.
+pub fn document() -> Value {
+    document::finished(&everything().into_openapi())
 }
 
-fn measures() -> Router<Shared> {
-    Router::new().route("/metrics", get(health::metrics))
+fn everything() -> OpenApiRouter<Shared> {
+    webhooks().merge(v1()).merge(description()).merge(measures()).merge(probes())
 }
 
-fn probes() -> Router<Shared> {
-    Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready))
+fn webhooks() -> OpenApiRouter<Shared> {
+    described().route("/webhooks/stripe", post(webhook::receive))
 }
 
-fn v1() -> Router<Shared> {
-    Router::new()
-        .route("/v1/accounts", get(accounts::list))
-        .route("/v1/accounts/{acct}", get(accounts::show))
-        .route("/v1/accounts/{acct}/readiness", get(accounts::readiness))
+fn measures() -> OpenApiRouter<Shared> {
+    described().route("/metrics", get(health::metrics))
+}
+
+fn probes() -> OpenApiRouter<Shared> {
+    described().route("/healthz", get(health::alive)).route("/readyz", get(health::ready))
+}
+
+fn description() -> OpenApiRouter<Shared> {
+    described().routes(at("/openapi.json", routes!(document::show)))
+}
+
+fn v1() -> OpenApiRouter<Shared> {
+    described()
+        .routes(at("/v1/accounts", routes!(accounts::list)))
+        .routes(at("/v1/accounts/{acct}", routes!(accounts::show)))
+        .routes(at("/v1/accounts/{acct}/readiness", routes!(accounts::readiness)))
         .route("/v1/topups", get(topups::list))
         .route("/v1/topups/{tu}", get(topups::show))
         .route("/v1/funds", get(funds::show))
@@ -70,15 +90,28 @@ fn v1() -> Router<Shared> {
         .route("/v1/events", get(events::list))
         .route("/v1/events/{evt}", get(events::show))
         .route("/v1/events/{evt}/replay", post(events::replay))
-        .route("/v1/keys", get(keys::list).post(keys::create))
-        .route("/v1/keys/{id}", delete(keys::revoke))
+        .routes(at("/v1/keys", routes!(keys::list, keys::create)))
+        .routes(at("/v1/keys/{id}", routes!(keys::revoke)))
 }
 
-fn finish(router: Router<Shared>, state: AppState) -> Router {
+fn described() -> OpenApiRouter<Shared> {
+    OpenApiRouter::with_openapi(document::base())
+}
+
+/// Handlers whose own description says that they are at this path.
+fn at(path: &str, handlers: UtoipaMethodRouter<Shared>) -> UtoipaMethodRouter<Shared> {
+    let said: Vec<&String> = handlers.1.paths.keys().collect();
+    assert_eq!(said, [path], "the page of routes and the handlers' own descriptions differ");
+    handlers
+}
+
+fn finish(router: OpenApiRouter<Shared>, state: AppState) -> Router {
     let state: Shared = Arc::new(state);
+    let (router, described) = router.split_for_parts();
     router
         .fallback(layers::not_found)
         .method_not_allowed_fallback(layers::method_not_allowed)
+        .layer(Extension(Document::of(&described)))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(CatchPanicLayer::custom(layers::panicked))
         .layer(from_fn_with_state(state.clone(), layers::envelop))

@@ -11,6 +11,7 @@ mod batch;
 mod campaign;
 mod controls;
 mod crash;
+mod document;
 mod embedded;
 mod events;
 mod faults;

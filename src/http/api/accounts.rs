@@ -2,63 +2,98 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
 
-use super::{instant, maybe, second};
-use crate::domain::account::{Flags, Policy};
-use crate::domain::ids::AccountId;
-use crate::domain::reason::{Reason, codes};
+use crate::domain::account::{Policy, Requirements};
+use crate::domain::ids;
+use crate::domain::reason::Reason;
 use crate::flows::project_account;
 use crate::http::auth::Reader;
 use crate::http::error::Problem;
 use crate::http::extract::Id;
-use crate::http::query::Params;
+use crate::http::query::{List, Paging, Params};
+use crate::http::refusals::{AccountUnknown, AnyCall, Refuses};
 use crate::http::state::Shared;
+use crate::http::words::{AccountId, Instant, ReasonCode};
 use crate::store::views::{self, Account, AccountChange};
 
-/// `GET /v1/accounts/{acct}/readiness`
+/// Whether an account may be paid, and if not, why
+#[utoipa::path(
+    get, path = "/v1/accounts/{acct}/readiness", tag = "accounts", operation_id = "get_readiness",
+    params(
+        ("acct" = AccountId, Path, description = "The account."),
+        ("refresh" = Option<bool>, Query, description = "Whether to ask Stripe first."),
+    ),
+    responses(
+        (status = 200, description = "Its readiness.", body = Readiness),
+        Refuses<(AnyCall, AccountUnknown)>,
+    ),
+    security(("key" = ["read"])),
+)]
 pub(in crate::http) async fn readiness(
     State(state): State<Shared>,
     Reader(actor): Reader,
     Id(id): Id,
     mut params: Params,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Readiness>, Problem> {
     let refresh = params.flag("refresh").unwrap_or(false);
     params.finish()?;
-    let id = AccountId::parse(&id).map_err(|_| Problem::account_unknown())?;
+    let id = ids::AccountId::parse(&id).map_err(|_| Problem::account_unknown())?;
     if refresh {
         tracing::info!(account = %id, by = actor.id, "asked to fetch an account");
         project_account::refresh(&state.ctx, &id).await?;
         state.wake.notify_one();
     }
     let account = get(&state, &id).await?;
-    Ok(Json(readiness_of(&account, &state.ctx.policy)))
+    Ok(Json(Readiness::of(&account, &state.ctx.policy)))
 }
 
-/// `GET /v1/accounts/{acct}`
+/// An account with its history
+#[utoipa::path(
+    get, path = "/v1/accounts/{acct}", tag = "accounts", operation_id = "get_account",
+    params(("acct" = AccountId, Path, description = "The account.")),
+    responses(
+        (status = 200, description = "The account.", body = AccountWithHistory),
+        Refuses<(AnyCall, AccountUnknown)>,
+    ),
+    security(("key" = ["read"])),
+)]
 pub(in crate::http) async fn show(
     State(state): State<Shared>,
     _: Reader,
     Id(id): Id,
     params: Params,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<AccountWithHistory>, Problem> {
     params.finish()?;
-    let id = AccountId::parse(&id).map_err(|_| Problem::account_unknown())?;
+    let id = ids::AccountId::parse(&id).map_err(|_| Problem::account_unknown())?;
     let account = get(&state, &id).await?;
     let mut conn = state.connect().await?;
     let history = views::list_account_changes(&mut conn, state.ctx.livemode, id.as_str()).await?;
-    let mut body = described(&account, &state.ctx.policy);
-    body["history"] = history.iter().map(change).collect();
-    Ok(Json(body))
+    Ok(Json(AccountWithHistory {
+        account: Described::of(&account, &state.ctx.policy),
+        history: history.into_iter().map(Change::of).collect(),
+    }))
 }
 
-/// `GET /v1/accounts`
+/// Accounts, by id
+#[utoipa::path(
+    get, path = "/v1/accounts", tag = "accounts", operation_id = "list_accounts",
+    params(
+        Paging,
+        ("ready" = Option<bool>, Query, description = "Only those that may be paid, or only the others."),
+        ("reason" = Option<ReasonCode>, Query, description = "Only those with this code among their `reasons`."),
+    ),
+    responses((status = 200, description = "A page of them.", body = List<Described>), Refuses<AnyCall>),
+    security(("key" = ["read"])),
+)]
 pub(in crate::http) async fn list(
     State(state): State<Shared>,
     _: Reader,
     mut params: Params,
-) -> Result<Json<Value>, Problem> {
-    let page = params.page("accounts", |key| AccountId::parse(key).is_ok());
+) -> Result<Json<List<Described>>, Problem> {
+    let page = params.page("accounts", |key| ids::AccountId::parse(key).is_ok());
     let ready = params.flag("ready");
     let reason = params.optional("reason", |text| {
         Reason::parse(text).ok_or_else(|| "must be a code of an account's `reasons`".to_owned())
@@ -79,12 +114,12 @@ pub(in crate::http) async fn list(
         let reasons = account.known.reasons(policy);
         let asked = ready.is_none_or(|ready| ready == reasons.is_empty())
             && reason.is_none_or(|reason| reasons.contains(&reason));
-        asked.then(|| described(account, policy))
+        asked.then(|| Described::of(account, policy))
     };
     Ok(Json(page.of(accounts.await?, |account| account.id.clone(), shown)))
 }
 
-async fn get(state: &Shared, id: &AccountId) -> Result<Account, Problem> {
+async fn get(state: &Shared, id: &ids::AccountId) -> Result<Account, Problem> {
     let mut conn = state.connect().await?;
     let account = views::find_account(&mut conn, state.ctx.livemode, id.as_str()).await?;
     account.filter(is_shown).ok_or_else(Problem::account_unknown)
@@ -95,49 +130,159 @@ fn is_shown(account: &Account) -> bool {
     account.known.flags.is_some() || account.known.deauthorized()
 }
 
-fn readiness_of(account: &Account, policy: &Policy) -> Value {
-    let none = Flags::default();
-    let flags = account.known.flags.as_ref().unwrap_or(&none);
-    let reasons = account.known.reasons(policy);
-    json!({
-        "account": account.id,
-        "livemode": account.livemode,
-        "ready": reasons.is_empty(),
-        "reasons": codes(&reasons),
-        "details_submitted": flags.details_submitted,
-        "charges_enabled": flags.charges_enabled,
-        "payouts_enabled": flags.payouts_enabled,
-        "transfers_capability": flags.transfers_capability,
-        "deauthorized": account.known.deauthorized(),
-        "requirements": flags.requirements,
-        "as_of": second(account.as_of),
-        "source": account.source,
-    })
+/// Whether an account may be paid, and what that rests on.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct Readiness {
+    #[schema(value_type = AccountId)]
+    account: String,
+    livemode: bool,
+    /// Whether it may be paid: exactly when there are no `reasons`.
+    ready: bool,
+    #[schema(value_type = Vec<ReasonCode>)]
+    reasons: Vec<Reason>,
+    /// Stripe's flag; null where Stripe's account has none, as those of version 2.
+    details_submitted: Option<bool>,
+    /// Stripe's flag, the same.
+    charges_enabled: Option<bool>,
+    /// Stripe's flag, the same.
+    payouts_enabled: Option<bool>,
+    /// `active`, `pending`, `inactive`, or what else Stripe says.
+    #[schema(example = "active")]
+    transfers_capability: Option<String>,
+    /// Whether the account left the platform, or Stripe no longer shows it.
+    deauthorized: bool,
+    #[schema(value_type = RequirementsShown)]
+    requirements: Requirements,
+    /// When this was so.
+    as_of: Instant,
+    /// The event that told, or `api` where Stripe was asked.
+    #[schema(example = "evt_1RVbKzLkdIwHu7ix")]
+    source: String,
 }
 
-fn described(account: &Account, policy: &Policy) -> Value {
-    let flags = account.known.flags.as_ref();
-    let mut body = readiness_of(account, policy);
-    body["country"] = json!(flags.and_then(|flags| flags.country.as_deref()));
-    body["default_currency"] = json!(flags.and_then(|flags| flags.default_currency.as_deref()));
-    body["deauthorized_at"] = maybe(account.known.deauthorized_at);
-    body["confirmed_at"] = maybe(account.known.confirmed_at);
-    body["first_seen"] = instant(account.first_seen);
-    body["updated_at"] = instant(account.updated_at);
-    body
+/// What Stripe wants from the account's holder, in Stripe's words.
+#[expect(dead_code, reason = "the schema of `domain::account::Requirements`, which knows of no documents")]
+#[derive(ToSchema)]
+#[schema(as = Requirements)]
+struct RequirementsShown {
+    /// Needed by `current_deadline` to stay enabled.
+    currently_due: Vec<String>,
+    /// Missed: what depends on them is disabled.
+    past_due: Vec<String>,
+    /// Needed once some threshold is reached.
+    eventually_due: Vec<String>,
+    /// Submitted, being verified by Stripe.
+    pending_verification: Vec<String>,
+    /// Why the account is disabled.
+    disabled_reason: Option<String>,
+    /// When what is currently due becomes past due.
+    current_deadline: Option<Instant>,
 }
 
-fn change(change: &AccountChange) -> Value {
-    json!({
-        "at": instant(change.at), "as_of": second(change.as_of), "source": change.source,
-        "ready": change.reasons.is_empty(), "reasons": change.reasons, "state": change.state,
-    })
+impl Readiness {
+    fn of(account: &Account, policy: &Policy) -> Self {
+        let flags = account.known.flags.clone().unwrap_or_default();
+        let reasons = account.known.reasons(policy);
+        Self {
+            account: account.id.clone(),
+            livemode: account.livemode,
+            ready: reasons.is_empty(),
+            reasons,
+            details_submitted: flags.details_submitted,
+            charges_enabled: flags.charges_enabled,
+            payouts_enabled: flags.payouts_enabled,
+            transfers_capability: flags.transfers_capability,
+            deauthorized: account.known.deauthorized(),
+            requirements: flags.requirements,
+            as_of: Instant::second(account.as_of),
+            source: account.source.clone(),
+        }
+    }
+}
+
+/// A connected account.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Account)]
+pub(in crate::http) struct Described {
+    #[serde(flatten)]
+    readiness: Readiness,
+    /// Two letters.
+    #[schema(example = "DE")]
+    country: Option<String>,
+    /// The account's own.
+    #[schema(example = "eur")]
+    default_currency: Option<String>,
+    /// When it left, if it did.
+    deauthorized_at: Option<Instant>,
+    /// When Stripe last showed it, asked or unasked.
+    confirmed_at: Option<Instant>,
+    /// When it was first heard of.
+    first_seen: Instant,
+    /// When anything about it last changed here.
+    updated_at: Instant,
+}
+
+impl Described {
+    fn of(account: &Account, policy: &Policy) -> Self {
+        let flags = account.known.flags.as_ref();
+        Self {
+            readiness: Readiness::of(account, policy),
+            country: flags.and_then(|flags| flags.country.clone()),
+            default_currency: flags.and_then(|flags| flags.default_currency.clone()),
+            deauthorized_at: Instant::maybe(account.known.deauthorized_at),
+            confirmed_at: Instant::maybe(account.known.confirmed_at),
+            first_seen: Instant::of(account.first_seen),
+            updated_at: Instant::of(account.updated_at),
+        }
+    }
+}
+
+/// A connected account and what it was before.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct AccountWithHistory {
+    #[serde(flatten)]
+    account: Described,
+    /// Its latest changes, oldest first.
+    history: Vec<Change>,
+}
+
+/// What an account became, and by what evidence.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AccountChange)]
+struct Change {
+    /// When it was noted.
+    at: Instant,
+    /// When it was so.
+    as_of: Instant,
+    /// The event that told, or `api`.
+    source: String,
+    ready: bool,
+    /// By the conditions of that time.
+    #[schema(value_type = Vec<ReasonCode>)]
+    reasons: Vec<String>,
+    /// Stripe's flags; null while nothing described the account.
+    #[schema(value_type = Option<Object>)]
+    state: Value,
+}
+
+impl Change {
+    fn of(change: AccountChange) -> Self {
+        Self {
+            at: Instant::of(change.at),
+            as_of: Instant::second(change.as_of),
+            source: change.source,
+            ready: change.reasons.is_empty(),
+            reasons: change.reasons,
+            state: change.state,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::account::Known;
+    use crate::domain::account::{Flags, Known};
+    use serde_json::json;
     use time::macros::datetime;
 
     fn account(flags: Option<Flags>, deauthorized: bool) -> Account {
@@ -163,7 +308,7 @@ mod tests {
             ..Flags::default()
         };
         assert_eq!(
-            readiness_of(&account(Some(flags), false), &Policy::default()),
+            json!(Readiness::of(&account(Some(flags), false), &Policy::default())),
             json!({
                 "account": "acct_1", "livemode": false, "ready": false, "reasons": ["charges_disabled"],
                 "details_submitted": true, "charges_enabled": false, "payouts_enabled": false,
@@ -180,7 +325,7 @@ mod tests {
         assert!(!is_shown(&account(None, false)));
         assert!(is_shown(&account(None, true)));
         assert!(is_shown(&account(Some(Flags::default()), false)));
-        let left = readiness_of(&account(None, true), &Policy::default());
+        let left = json!(Readiness::of(&account(None, true), &Policy::default()));
         assert_eq!(
             (&left["reasons"], &left["deauthorized"]),
             (&json!(["account_deauthorized"]), &json!(true))

@@ -12,7 +12,7 @@ use crate::http::auth::{Admin, Reader};
 use crate::http::error::Problem;
 use crate::http::extract::{Body, Fields, text};
 use crate::http::idempotency::Key;
-use crate::http::query::Params;
+use crate::http::query::{List, Params};
 use crate::http::state::Shared;
 use crate::store::views::{self, Adjustment};
 
@@ -55,7 +55,7 @@ pub(in crate::http) async fn list(
     State(state): State<Shared>,
     _: Reader,
     mut params: Params,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<List<Value>>, Problem> {
     let page = params.page("adjustments", |key| AdjustmentId::parse(key).is_ok());
     params.finish()?;
     let mut conn = state.connect().await?;

@@ -11,7 +11,7 @@ use crate::http::auth::{Operator, Reader};
 use crate::http::error::Problem;
 use crate::http::extract::{Id, OptionalBody, no_fields, text};
 use crate::http::idempotency::Key;
-use crate::http::query::Params;
+use crate::http::query::{List, Params};
 use crate::http::state::Shared;
 use crate::store::views::{self, Event, EventFilter, EventStatus};
 
@@ -20,7 +20,7 @@ pub(in crate::http) async fn list(
     State(state): State<Shared>,
     _: Reader,
     mut params: Params,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<List<Value>>, Problem> {
     let page = params.page("events", |key| key.parse::<i64>().is_ok());
     let filter = EventFilter {
         status: params.optional("status", |text| {

@@ -3,20 +3,32 @@
 use axum::Json;
 use axum::extract::State;
 use secrecy::ExposeSecret;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{Answer, instant, maybe, told};
-use crate::domain::ids::KeyId;
+use super::{Answer, body_of, told};
+use crate::domain::ids;
 use crate::flows::operate::{self, OperateError, Scope};
 use crate::http::auth::Admin;
 use crate::http::error::Problem;
 use crate::http::extract::{Body, Fields, Id, text};
-use crate::http::idempotency;
-use crate::http::query::Params;
+use crate::http::idempotency::{self, MayRepeat};
+use crate::http::query::{List, Paging, Params};
+use crate::http::refusals::{AnyCall, AnyOrder, KeyUnknown, Refuses};
 use crate::http::state::Shared;
+use crate::http::words::{Instant, KeyId, KeyScope, Title};
 use crate::store::views::{self, Key};
 
-/// `POST /v1/keys`
+/// A new API key
+///
+/// Its secret is told once, here. A repeated request is answered without it.
+#[utoipa::path(
+    post, path = "/v1/keys", tag = "keys", operation_id = "create_key",
+    params(MayRepeat),
+    request_body = KeyRequest,
+    responses((status = 201, description = "The key and its secret.", body = KeyMade), Refuses<AnyOrder>),
+    security(("key" = ["admin"])),
+)]
 pub(in crate::http) async fn create(
     State(state): State<Shared>,
     Admin(actor): Admin,
@@ -32,6 +44,7 @@ pub(in crate::http) async fn create(
         Scope::parse(word).ok_or_else(|| "must be `read`, `operate` or `admin`".to_owned())
     });
     let (name, scope) = fields.finish(name.zip(scope))?;
+    let shown = |key: &Key| body_of(&ApiKey::of(key));
     let (ordered, secret) =
         operate::create_key(&state.ctx, &actor, once.as_ref(), &name, scope, shown).await?;
     let (status, Json(mut body)) = told(ordered)?;
@@ -41,43 +54,100 @@ pub(in crate::http) async fn create(
     Ok((status, Json(body)))
 }
 
-/// `GET /v1/keys`
+/// API keys, by id, those taken back included
+#[utoipa::path(
+    get, path = "/v1/keys", tag = "keys", operation_id = "list_keys",
+    params(Paging),
+    responses((status = 200, description = "A page of them.", body = List<ApiKey>), Refuses<AnyCall>),
+    security(("key" = ["admin"])),
+)]
 pub(in crate::http) async fn list(
     State(state): State<Shared>,
     _: Admin,
     mut params: Params,
-) -> Result<Json<Value>, Problem> {
-    let page = params.page("keys", |key| KeyId::parse(key).is_ok());
+) -> Result<Json<List<ApiKey>>, Problem> {
+    let page = params.page("keys", |key| ids::KeyId::parse(key).is_ok());
     params.finish()?;
     let mut conn = state.connect().await?;
     let keys = views::list_keys(&mut conn, page.after.as_deref(), page.to_read()).await?;
-    Ok(Json(page.of(keys, |key| key.id.clone(), |key| Some(shown(key)))))
+    Ok(Json(page.of(keys, |key| key.id.clone(), |key| Some(ApiKey::of(key)))))
 }
 
-/// `DELETE /v1/keys/{id}`
+/// Takes an API key back
+///
+/// From now on it reaches nothing. One that was taken back before keeps its date.
+#[utoipa::path(
+    delete, path = "/v1/keys/{id}", tag = "keys", operation_id = "revoke_key",
+    params(("id" = KeyId, Path, description = "The key's id.")),
+    responses((status = 200, description = "The key.", body = ApiKey), Refuses<(AnyCall, KeyUnknown)>),
+    security(("key" = ["admin"])),
+)]
 pub(in crate::http) async fn revoke(
     State(state): State<Shared>,
     Admin(actor): Admin,
     Id(id): Id,
     params: Params,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<ApiKey>, Problem> {
     params.finish()?;
-    let id = KeyId::parse(&id).map_err(|_| Problem::key_unknown())?;
+    let id = ids::KeyId::parse(&id).map_err(|_| Problem::key_unknown())?;
     let revoked = operate::revoke_key(&state.ctx, &actor, &id).await;
-    revoked.map(|key| Json(shown(&key))).map_err(|error| match error {
+    revoked.map(|key| Json(ApiKey::of(&key))).map_err(|error| match error {
         OperateError::NotFound => Problem::key_unknown(),
         other => other.into(),
     })
 }
 
-fn shown(key: &Key) -> Value {
-    json!({
-        "id": key.id,
-        "name": key.name,
-        "scope": key.scope().as_str(),
-        "created_at": instant(key.created_at),
-        "created_by": key.created_by,
-        "last_used_at": maybe(key.last_used_at),
-        "revoked_at": maybe(key.revoked_at),
-    })
+/// The body of `POST /v1/keys`.
+#[expect(dead_code, reason = "the schema of what `create` reads field by field")]
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+struct KeyRequest {
+    #[schema(value_type = Title)]
+    name: String,
+    #[schema(value_type = KeyScope)]
+    scope: String,
+}
+
+/// An API key, without its secret.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct ApiKey {
+    #[schema(value_type = KeyId)]
+    id: String,
+    /// What its owner calls it.
+    #[schema(example = "payroll")]
+    name: String,
+    #[schema(value_type = KeyScope)]
+    scope: &'static str,
+    created_at: Instant,
+    /// The key that made it; `admin` for the bootstrap key.
+    #[schema(example = "admin")]
+    created_by: String,
+    /// To the minute.
+    last_used_at: Option<Instant>,
+    revoked_at: Option<Instant>,
+}
+
+impl ApiKey {
+    fn of(key: &Key) -> Self {
+        Self {
+            id: key.id.clone(),
+            name: key.name.clone(),
+            scope: key.scope().as_str(),
+            created_at: Instant::of(key.created_at),
+            created_by: key.created_by.clone(),
+            last_used_at: Instant::maybe(key.last_used_at),
+            revoked_at: Instant::maybe(key.revoked_at),
+        }
+    }
+}
+
+/// A new API key.
+#[expect(dead_code, reason = "the schema of an answer that is kept without its secret")]
+#[derive(ToSchema)]
+struct KeyMade {
+    #[serde(flatten)]
+    key: ApiKey,
+    /// Told once: left out where the request was answered before.
+    #[schema(nullable = false, example = "sgk_8f4Qm0sXy2Zk7bJc1VnE5tRhWdLpAuG3iOoTqYxB6Ce")]
+    secret: Option<String>,
 }

@@ -12,6 +12,7 @@ pub(super) mod transfers;
 
 use axum::Json;
 use axum::http::StatusCode;
+use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -36,6 +37,12 @@ pub(super) fn maybe(at: Option<OffsetDateTime>) -> Value {
 /// The same, to the whole second.
 fn second(at: OffsetDateTime) -> Value {
     instant(at.truncate_to_second())
+}
+
+/// An answer as it is kept beside its Idempotency-Key.
+fn body_of(answer: &impl Serialize) -> Value {
+    // Our answers are structs of texts, numbers and lists: each of them has a form in JSON.
+    serde_json::to_value(answer).unwrap_or_default()
 }
 
 /// What a caller is told about an order.

@@ -10,7 +10,7 @@ use crate::domain::ids::TopupId;
 use crate::http::auth::Reader;
 use crate::http::error::Problem;
 use crate::http::extract::Id;
-use crate::http::query::Params;
+use crate::http::query::{List, Params};
 use crate::http::state::Shared;
 use crate::store::views::{self, Topup};
 
@@ -33,7 +33,7 @@ pub(in crate::http) async fn list(
     State(state): State<Shared>,
     _: Reader,
     mut params: Params,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<List<Value>>, Problem> {
     let page = params.page("topups", |key| place_of(key).is_some());
     params.finish()?;
     let after = page.after.as_deref().and_then(place_of);

@@ -19,7 +19,7 @@ use crate::http::auth::{Operator, Reader};
 use crate::http::error::{Problem, beyond_cap};
 use crate::http::extract::{Body, Fields, Id, OptionalBody, instant, text};
 use crate::http::idempotency::Key;
-use crate::http::query::Params;
+use crate::http::query::{List, Params};
 use crate::http::state::{AppState, Shared};
 use crate::store::views::{self, Transfer, TransferFilter};
 
@@ -75,7 +75,7 @@ pub(in crate::http) async fn list(
     State(state): State<Shared>,
     _: Reader,
     mut params: Params,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<List<Value>>, Problem> {
     let page = params.page("transfers", |key| TransferId::parse(key).is_ok());
     let filter = filter(&mut params);
     params.finish()?;
