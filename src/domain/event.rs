@@ -76,12 +76,14 @@ impl Ignored {
 }
 
 /// Every type that is acted on, in full: a list of Stripe's events can be narrowed to them.
-pub const HANDLED: [&str; 13] = [
+pub const HANDLED: [&str; 15] = [
     "account.updated",
     "account.application.authorized",
     "account.application.deauthorized",
     "capability.updated",
     "balance.available",
+    "balance_settings.updated",
+    "payout.created",
     "topup.canceled",
     "topup.created",
     "topup.failed",
@@ -94,6 +96,8 @@ pub const HANDLED: [&str; 13] = [
 
 /// The balance has no id; all its events ring one bell.
 pub const BALANCE_SUBJECT: &str = "platform";
+/// The platform's own account is one; whatever tells of it rings one bell.
+pub const PLATFORM_SUBJECT: &str = "platform";
 
 impl Envelope<'_> {
     /// Decides what is done with the event.
@@ -108,11 +112,11 @@ impl Envelope<'_> {
                 None if self.shape == Shape::Snapshot && self.account.is_none() && !self.names_account() => {
                     Route::Unreadable(kind)
                 }
-                None => Route::Ignore(Ignored::PlatformAccount),
-                Some(id) if own(id.as_str()) => Route::Ignore(Ignored::PlatformAccount),
+                None => self.of_the_platform(),
+                Some(id) if own(id.as_str()) => self.of_the_platform(),
                 Some(id) => Route::Handle(kind, id.to_string()),
             },
-            Kind::Topup | Kind::StripeTransfer | Kind::Balance => {
+            Kind::Topup | Kind::StripeTransfer | Kind::Balance | Kind::Platform => {
                 if self.account.is_some_and(|account| !own(account)) {
                     return Route::Ignore(Ignored::ConnectedAccount);
                 }
@@ -123,12 +127,21 @@ impl Envelope<'_> {
         }
     }
 
+    /// An account event about the platform's own account: its settings may have changed, and nothing else matters.
+    fn of_the_platform(&self) -> Route {
+        if self.event_type.strip_prefix("v1.").unwrap_or(self.event_type) == "account.updated" {
+            return Route::Handle(Kind::Platform, PLATFORM_SUBJECT.to_owned());
+        }
+        Route::Ignore(Ignored::PlatformAccount)
+    }
+
     fn money_subject(&self, kind: Kind) -> Route {
         let id = self.object_id.unwrap_or_default();
         let named = match kind {
             Kind::Topup => TopupId::parse(id).is_ok(),
             Kind::StripeTransfer => StripeTransferId::parse(id).is_ok(),
             Kind::Balance => return Route::Handle(kind, BALANCE_SUBJECT.to_owned()),
+            Kind::Platform => return Route::Handle(kind, PLATFORM_SUBJECT.to_owned()),
             _ => false,
         };
         if named { Route::Handle(kind, id.to_owned()) } else { Route::Unreadable(kind) }
@@ -168,6 +181,7 @@ impl Envelope<'_> {
             | "account.application.deauthorized" => Some(Kind::Account),
             "transfer.created" | "transfer.updated" | "transfer.reversed" => Some(Kind::StripeTransfer),
             "balance.available" => Some(Kind::Balance),
+            "payout.created" | "balance_settings.updated" => Some(Kind::Platform),
             topup if topup.starts_with("topup.") => Some(Kind::Topup),
             _ => None,
         }
@@ -208,8 +222,12 @@ mod tests {
         let ignore = Route::Ignore;
         let rows = [
             (snapshot("account.updated", Some("acct_1"), "acct_1"), handle(Kind::Account, "acct_1")),
-            (snapshot("account.updated", None, "acct_us"), ignore(Ignored::PlatformAccount)),
-            (snapshot("account.updated", Some("acct_us"), "acct_us"), ignore(Ignored::PlatformAccount)),
+            (snapshot("account.updated", None, "acct_us"), handle(Kind::Platform, PLATFORM_SUBJECT)),
+            (
+                snapshot("account.updated", Some("acct_us"), "acct_us"),
+                handle(Kind::Platform, PLATFORM_SUBJECT),
+            ),
+            (snapshot("capability.updated", Some("acct_us"), "transfers"), ignore(Ignored::PlatformAccount)),
             (
                 snapshot("account.application.deauthorized", Some("acct_1"), "ca_1"),
                 handle(Kind::Account, "acct_1"),
@@ -226,7 +244,10 @@ mod tests {
             (snapshot("balance.available", None, ""), handle(Kind::Balance, BALANCE_SUBJECT)),
             (snapshot("balance.available", Some("acct_1"), ""), ignore(Ignored::ConnectedAccount)),
             (snapshot("payout.created", Some("acct_1"), "po_1"), ignore(Ignored::ConnectedAccount)),
-            (snapshot("payout.created", None, "po_1"), ignore(Ignored::UnhandledType)),
+            (snapshot("payout.created", None, "po_1"), handle(Kind::Platform, PLATFORM_SUBJECT)),
+            (snapshot("payout.paid", None, "po_1"), ignore(Ignored::UnhandledType)),
+            (snapshot("balance_settings.updated", None, ""), handle(Kind::Platform, PLATFORM_SUBJECT)),
+            (snapshot("balance_settings.updated", Some("acct_1"), ""), ignore(Ignored::ConnectedAccount)),
             (snapshot("customer.updated", None, "cus_1"), ignore(Ignored::UnhandledType)),
             (
                 Envelope { livemode: true, ..snapshot("topup.succeeded", None, "tu_1") },
@@ -238,6 +259,12 @@ mod tests {
             ),
             (thin("v1.topup.succeeded", Some("tu_1")), handle(Kind::Topup, "tu_1")),
             (thin("v1.account.updated", Some("acct_1")), handle(Kind::Account, "acct_1")),
+            (thin("v1.account.updated", Some("acct_us")), handle(Kind::Platform, PLATFORM_SUBJECT)),
+            (
+                thin("v2.core.account[requirements].updated", Some("acct_us")),
+                ignore(Ignored::PlatformAccount),
+            ),
+            (thin("v1.payout.created", Some("po_1")), handle(Kind::Platform, PLATFORM_SUBJECT)),
             (
                 Envelope { account: Some("acct_1"), ..thin("v1.account.application.deauthorized", None) },
                 handle(Kind::Account, "acct_1"),

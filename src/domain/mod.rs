@@ -12,6 +12,7 @@ pub mod ids;
 pub mod ledger;
 pub mod limits;
 pub mod money;
+pub mod platform;
 pub mod reason;
 pub mod refusal;
 pub mod release;

@@ -27,6 +27,8 @@ pub enum Kind {
     Reconcile,
     /// Stripe's transfers, which a restored database may have forgotten.
     CatchUp,
+    /// The platform's own account: what changed there, and a look at it now and then.
+    Platform,
 }
 
 /// The one subject of [`Kind::Backfill`].
@@ -36,7 +38,7 @@ pub const RECONCILED: [&str; 3] = ["accounts", "topups", "transfers"];
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Self::Account,
         Self::Topup,
         Self::StripeTransfer,
@@ -48,6 +50,7 @@ impl Kind {
         Self::Backfill,
         Self::Reconcile,
         Self::CatchUp,
+        Self::Platform,
     ];
 
     /// The word in the database and in metrics.
@@ -64,6 +67,7 @@ impl Kind {
             Self::Backfill => "backfill",
             Self::Reconcile => "reconcile",
             Self::CatchUp => "catch_up",
+            Self::Platform => "platform",
         }
     }
 

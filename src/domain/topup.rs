@@ -9,6 +9,8 @@ use super::evidence::{By, Content, Fetched, Standing, Told, Verdict};
 use super::money::Currency;
 use super::reason::Reason;
 
+pub mod story;
+
 /// A top-up's status at Stripe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {

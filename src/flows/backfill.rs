@@ -16,7 +16,7 @@ use crate::domain::task::{EVENTS, Kind};
 use crate::store::db::StoreError;
 use crate::store::outbox::{self, NewEvent};
 use crate::store::sweeps::{self, Page, Sweep};
-use crate::store::{controls, tasks};
+use crate::store::{controls, platforms, tasks};
 use crate::stripe::client::Lane;
 use crate::stripe::wire::{List, ListedEvent};
 
@@ -83,7 +83,7 @@ async fn read_page(ctx: &Context, sweep: &Sweep) -> Result<Sweep, FlowError> {
     }
     let now = ctx.clock.now();
     let mut tx = ctx.pool.begin().await?;
-    let platform = controls::find_platform(&mut tx, ctx.livemode).await?;
+    let platform = platforms::get(&mut tx, ctx.livemode).await?.account;
     let ourselves =
         Ourselves { livemode: ctx.livemode, platform: platform.and_then(|id| AccountId::parse(&id).ok()) };
     let mut batch: Vec<NewEvent> = Vec::with_capacity(list.data.len());

@@ -45,6 +45,7 @@ pub mod transfer_evidence;
 pub mod transfer_snapshot;
 pub mod upkeep;
 pub mod watch_balance;
+pub mod watch_platform;
 
 /// What every flow works with: the database, Stripe, the time, and the platform's rules.
 #[derive(Clone, Debug)]

@@ -14,6 +14,7 @@ use crate::domain::ledger::Entry;
 use crate::domain::money::Currency;
 use crate::domain::task::Kind;
 use crate::domain::topup::Status;
+use crate::domain::topup::story::steps;
 use crate::store::db::StoreError;
 use crate::store::outbox::StoredEvent;
 use crate::store::topups::{self, Topup};
@@ -100,6 +101,12 @@ async fn record(
         book(tx, ctx, id, &mut topup, settlement.booked_minor, settlement.currency, now).await?;
     }
     topups::put(tx, ctx.livemode, id.as_str(), &topup, now).await?;
+    if let Some(face) = topup.face() {
+        let steps = steps(before.and_then(Topup::face).as_ref(), &face);
+        if !steps.is_empty() {
+            topups::insert_change(tx, ctx.livemode, id.as_str(), &topup, &face, &steps, now).await?;
+        }
+    }
     let comes = |topup: &Topup| (topup.currency, topup.settled, topup.status, topup.expected_at());
     if before.map(comes) != Some(comes(&topup)) {
         let currency = topup.proof.as_ref().map(|proof| proof.currency).or(topup.currency);

@@ -1,7 +1,5 @@
 //! What keeps the installation in order: first start, who is alive, partitions ahead, expired answers gone.
 
-use std::sync::{PoisonError, RwLock};
-
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
@@ -10,10 +8,7 @@ use crate::domain::event::{BALANCE_SUBJECT, Ourselves};
 use crate::domain::ids::AccountId;
 use crate::domain::limits::day_of;
 use crate::domain::task::{EVENTS, Kind, RECONCILED};
-use crate::store::{caps, controls, idempotency, outbox, tasks};
-use crate::stripe::client::Lane;
-use crate::stripe::error::StripeError;
-use crate::stripe::wire;
+use crate::store::{caps, controls, idempotency, outbox, platforms, tasks};
 
 /// A process not heard of for this long is gone.
 const ALIVE_FOR: Duration = Duration::seconds(35);
@@ -54,7 +49,7 @@ pub async fn begin(ctx: &Context, funds_since: Option<OffsetDateTime>) -> Result
 /// Who the platform is, as far as an earlier run learned it.
 pub async fn ourselves(ctx: &Context) -> Result<Ourselves, FlowError> {
     let mut conn = ctx.pool.acquire().await?;
-    let platform = controls::find_platform(&mut conn, ctx.livemode).await?;
+    let platform = platforms::get(&mut conn, ctx.livemode).await?.account;
     let platform = platform.and_then(|id| AccountId::parse(&id).ok());
     Ok(Ourselves { livemode: ctx.livemode, platform })
 }
@@ -87,23 +82,5 @@ pub async fn tidy(ctx: &Context) -> Result<(), FlowError> {
     outbox::ensure_partitions(&mut conn, now).await?;
     while idempotency::delete_expired(&mut conn, now - ANSWERS_KEPT).await? > 0 {}
     while caps::delete_before(&mut conn, day_of(now - USE_KEPT)).await? > 0 {}
-    Ok(())
-}
-
-/// Asks Stripe which account is the platform's own, once: its events are not about a connected account.
-pub async fn learn_platform(ctx: &Context, ourselves: &RwLock<Ourselves>) -> Result<(), FlowError> {
-    let answer = ctx.stripe.get::<wire::Value>(Lane::Sweep, "/v1/account", &wire::Value::Null).await;
-    let platform = match answer {
-        Ok(answer) => answer.object.get("id").and_then(wire::Value::as_str).map(AccountId::parse),
-        // A restricted key may not be allowed to ask; then only what has no account is the platform's.
-        Err(StripeError::Refused(_)) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    if let Some(Ok(platform)) = platform {
-        let mut conn = ctx.pool.acquire().await?;
-        controls::set_platform(&mut conn, ctx.livemode, platform.as_str()).await?;
-        drop(conn);
-        ourselves.write().unwrap_or_else(PoisonError::into_inner).platform = Some(platform);
-    }
     Ok(())
 }

@@ -120,6 +120,9 @@ fn samples_of(gauges: &Gauges) -> Vec<Sample> {
             float(complete_to.unix_timestamp()),
         ));
     }
+    if let Some(automatic) = gauges.payouts_automatic {
+        samples.push(("sluicegate_platform_payouts_automatic", vec![], f64::from(u8::from(automatic))));
+    }
     for tasks in &gauges.tasks {
         let labels = vec![("kind", tasks.kind.clone()), ("state", tasks.state.clone())];
         samples.push(("sluicegate_tasks", labels, float(tasks.count)));

@@ -274,7 +274,14 @@ impl World {
         let before = account.json.clone();
         change(&mut account.json);
         let after = account.json.clone();
-        if !is_platform && before != after {
+        if before == after {
+            return true;
+        }
+        if is_platform {
+            // Of the platform's own account: told on its own endpoint, without naming an account.
+            let previous = previous_attributes(&before, &after);
+            self.emit(origin, "account.updated", after, Some(previous), None);
+        } else {
             self.announce(id, &before, &after, origin);
         }
         true

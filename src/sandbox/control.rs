@@ -229,6 +229,12 @@ impl Control {
         }
     }
 
+    /// Pays all that is available in a currency out to the platform's own bank, as an automatic schedule does;
+    /// returns how much that was.
+    pub fn pay_out(&self, currency: &str) -> i64 {
+        self.shared.lock().pay_out(currency)
+    }
+
     /// Lets the next matching calls run into a fault.
     pub fn fault(&self, fault: Fault) {
         self.shared.lock().faults.add(fault);

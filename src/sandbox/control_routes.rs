@@ -180,6 +180,10 @@ fn others(control: &Control, what: &[&str], body: &[u8]) -> Result<Value, Failed
             let money: Money = read(body)?;
             control.add_balance(&money.currency, money.amount);
         }
+        ["payout"] => {
+            let amount = control.pay_out(&field::<String>(body, "currency")?);
+            return Ok(json!({"amount": amount}));
+        }
         ["faults"] => control.fault(read::<Fault>(body)?),
         ["faults", "clear"] => control.clear_faults(),
         ["keys", "forget"] => control.forget_keys(),

@@ -36,6 +36,7 @@ mod idempotency;
 mod lists;
 mod moments;
 mod onboarding;
+mod payouts;
 mod pump;
 mod routes;
 mod state;

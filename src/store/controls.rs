@@ -37,22 +37,6 @@ pub async fn get_funds_since(conn: &mut PgConnection) -> Result<OffsetDateTime, 
     Ok(sqlx::query_scalar(SQL).fetch_one(conn).await?)
 }
 
-/// The platform's own account, once Stripe told.
-pub async fn find_platform(conn: &mut PgConnection, livemode: bool) -> Result<Option<String>, StoreError> {
-    const SQL: &str = "-- find_platform
-        select case when $1 then platform_live else platform_test end from installation";
-    Ok(sqlx::query_scalar(SQL).bind(livemode).fetch_one(conn).await?)
-}
-
-/// Keeps which account is the platform's own.
-pub async fn set_platform(conn: &mut PgConnection, livemode: bool, platform: &str) -> Result<(), StoreError> {
-    const SQL: &str = "-- set_platform
-        update installation set platform_live = case when $1 then $2 else platform_live end,
-            platform_test = case when $1 then platform_test else $2 end";
-    sqlx::query(SQL).bind(livemode).bind(platform).execute(conn).await?;
-    Ok(())
-}
-
 /// The emergency stop.
 #[derive(Clone, Debug, FromRow)]
 pub struct Pause {

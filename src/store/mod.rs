@@ -19,6 +19,7 @@ pub mod keys;
 pub mod ledger;
 pub mod line;
 pub mod outbox;
+pub mod platforms;
 pub mod rebuild;
 pub mod reversals;
 pub mod sweeps;

@@ -11,6 +11,7 @@ use super::db::StoreError;
 use crate::domain::evidence::Standing;
 use crate::domain::forecast::Coming;
 use crate::domain::money::Currency;
+use crate::domain::topup::story::{Face, Step, in_words};
 use crate::domain::topup::{Known, Proof, Status};
 
 /// A top-up as stored.
@@ -74,6 +75,20 @@ impl Topup {
     /// When its money should be there, as far as Stripe told.
     pub fn expected_at(&self) -> Option<OffsetDateTime> {
         self.proof.as_ref().and_then(|proof| proof.available_on).or(self.expected_availability_date)
+    }
+
+    /// What its history shows of it; `None` while nothing described it.
+    pub fn face(&self) -> Option<Face> {
+        let currency = self.currency.filter(|_| self.known)?;
+        Some(Face {
+            status: self.status,
+            available: self.proof.as_ref().is_some_and(|proof| proof.available),
+            settled: self.settled,
+            excluded: self.excluded == Some(true),
+            amount_minor: self.amount_minor,
+            currency,
+            expected_at: self.expected_at(),
+        })
     }
 
     /// What settlement is decided upon; `None` while nothing described it.
@@ -288,6 +303,38 @@ pub async fn put(
         .bind(topup.bookings)
         .bind(topup.on_its_way_at)
         .bind(now)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Adds to the history of a top-up.
+pub async fn insert_change(
+    conn: &mut PgConnection,
+    livemode: bool,
+    id: &str,
+    topup: &Topup,
+    face: &Face,
+    steps: &[Step],
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- insert_topup_change
+        insert into topup_changes (livemode, topup, at, as_of, source, status, available, settled, amount, currency,
+            steps, reason)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+    sqlx::query(SQL)
+        .bind(livemode)
+        .bind(id)
+        .bind(now)
+        .bind(topup.as_of)
+        .bind(&topup.source)
+        .bind(face.status.as_str())
+        .bind(face.available)
+        .bind(face.settled)
+        .bind(face.amount_minor)
+        .bind(face.currency.as_str())
+        .bind(steps.iter().map(|step| step.code()).collect::<Vec<_>>())
+        .bind(in_words(steps))
         .execute(conn)
         .await?;
     Ok(())

@@ -27,6 +27,7 @@ pub use self::transfers::{
 pub use super::adjustments::{Adjustment, list as list_adjustments};
 pub use super::db::StoreError;
 pub use super::keys::{Key, list as list_keys};
+pub use super::platforms::{Platform, get as get_platform};
 pub use super::reversals::{Reversal, list as list_reversals};
 pub use super::sweeps::Sweep;
 pub use super::transfers::Transfer;

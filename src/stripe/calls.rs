@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::client::{Answer, Client, Lane};
 use super::error::StripeError;
 use super::wire::{
-    Account, AccountLink, Balance, BalanceTransaction, Item, Topup, Transfer, TransferReversal,
+    Account, AccountLink, Balance, BalanceTransaction, Item, OwnAccount, Topup, Transfer, TransferReversal,
 };
 use crate::domain::ids::{AccountId, StripeTransferId, TopupId};
 
@@ -30,6 +30,11 @@ impl Client {
     /// A connected account, as the platform sees it.
     pub async fn account(&self, lane: Lane, id: &AccountId) -> Result<Answer<Account>, StripeError> {
         self.get(lane, &format!("/v1/accounts/{id}"), &Value::Null).await
+    }
+
+    /// The platform's own account.
+    pub async fn own_account(&self, lane: Lane) -> Result<Answer<OwnAccount>, StripeError> {
+        self.get(lane, "/v1/account", &Value::Null).await
     }
 
     /// A top-up with its balance transaction expanded, which saves the second reading.

@@ -8,6 +8,7 @@ use crate::domain::task::Kind;
 use crate::flows::{
     self, Context, FlowError, backfill, catch_up, forecast, fund_transfers, observe_transfer,
     project_account, reconcile, release_transfer, reverse_transfer, track_topup, watch_balance,
+    watch_platform,
 };
 use crate::store::tasks::Lease;
 
@@ -90,5 +91,12 @@ pub async fn run(ctx: &Context, work: &Work) -> Result<Option<OffsetDateTime>, F
         Kind::Backfill => backfill::advance(ctx).await,
         Kind::Reconcile => reconcile::advance(ctx, subject).await,
         Kind::CatchUp => catch_up::advance(ctx).await,
+        Kind::Platform => {
+            if work.of_events() {
+                watch_platform::apply(ctx, &events).await?;
+                return Ok(None);
+            }
+            watch_platform::look(ctx).await
+        }
     }
 }

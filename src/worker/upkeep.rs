@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::wake::Wake;
 use crate::domain::event::Ourselves;
-use crate::flows::{Context, catch_up, look_again, upkeep};
+use crate::flows::{Context, catch_up, look_again, upkeep, watch_platform};
 use crate::store::db::StoreError;
 use crate::store::tasks;
 
@@ -104,7 +104,7 @@ pub async fn run(
         }
     };
     let learns = async {
-        while let Err(error) = upkeep::learn_platform(&ctx, &ourselves).await {
+        while let Err(error) = watch_platform::learn(&ctx, &ourselves).await {
             tracing::debug!(%error, "Stripe did not yet say which account is the platform's");
             tokio::time::sleep(LEARN_AGAIN).await;
         }

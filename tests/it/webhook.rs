@@ -135,6 +135,11 @@ fn turned_away(world: &World, account: &str) -> Vec<(&'static str, Value, &'stat
         event
     };
     let connected = |name: &str| about_account(name, account, now);
+    let of_the_platform = |name: &str| {
+        let mut event = renewed(name, now);
+        event.as_object_mut().unwrap().remove("account");
+        event
+    };
     let topup = "tu_1Connected";
     let theirs = |mut event: Value| {
         event["account"] = json!(account);
@@ -145,7 +150,11 @@ fn turned_away(world: &World, account: &str) -> Vec<(&'static str, Value, &'stat
     vec![
         ("a person", connected("person.updated"), "unhandled_type"),
         ("an external account", connected("account.external_account.created"), "unhandled_type"),
-        ("the platform's payout", renewed("payout.created.platform_automatic", now), "unhandled_type"),
+        (
+            "the platform's payout that has arrived",
+            of_the_platform("payout.paid.connected"),
+            "unhandled_type",
+        ),
         ("a transfer of 2017", renewed("transfer.paid.legacy_2017-02-14", now), "unhandled_type"),
         ("a ping", recorded("thin.v2.core.event_destination.ping"), "unhandled_type"),
         ("a thin type nobody knows", recorded("thin.unknown_type"), "unhandled_type"),
@@ -175,7 +184,6 @@ fn turned_away(world: &World, account: &str) -> Vec<(&'static str, Value, &'stat
             "connected_account",
         ),
         ("its balance, thin", thin(world, "v1.balance.available", Some(account), None), "connected_account"),
-        ("the platform's own account", renewed("account.updated.10_platform_own", now), "platform_account"),
     ]
 }
 
@@ -205,7 +213,7 @@ async fn the_platforms_own_account_is_no_connected_one_however_it_is_named() {
     let world = World::start().await;
     world.until_none_due().await;
     let platform = world.stripe.platform();
-    let mut named = about_account("account.updated.03_ready_transfers_only", &platform, world.second());
+    let mut named = about_account("capability.updated.transfers_active", &platform, world.second());
     let ignored = || async {
         let event = {
             let mut event = named.clone();

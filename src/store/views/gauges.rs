@@ -4,6 +4,7 @@ use sqlx::types::time::OffsetDateTime;
 use sqlx::{FromRow, PgPool};
 
 use super::{Currency, StoreError};
+use crate::store::platforms;
 
 /// Tasks of one kind and state.
 #[derive(Clone, Debug, FromRow)]
@@ -44,6 +45,8 @@ pub struct Gauges {
     pub waiting: Vec<Waiting>,
     /// Money.
     pub funds: Vec<Currency>,
+    /// Stripe pays the platform's own balance out by itself; none where that is not known.
+    pub payouts_automatic: Option<bool>,
 }
 
 /// Measures.
@@ -65,7 +68,8 @@ pub async fn gauges(pool: &PgPool, livemode: bool, now: OffsetDateTime) -> Resul
         sqlx::query_as(LAG).bind(livemode).fetch_one(&mut *conn).await?;
     let tasks = sqlx::query_as(TASKS).bind(now).fetch_all(&mut *conn).await?;
     let waiting = sqlx::query_as(WAITING).bind(livemode).fetch_all(&mut *conn).await?;
+    let payouts_automatic = platforms::get(&mut conn, livemode).await?.payouts().automatic();
     drop(conn);
     let funds = super::funds(pool, livemode).await?.currencies;
-    Ok(Gauges { oldest_due, events_complete_to, dead_letters, tasks, waiting, funds })
+    Ok(Gauges { oldest_due, events_complete_to, dead_letters, tasks, waiting, funds, payouts_automatic })
 }

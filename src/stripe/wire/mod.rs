@@ -6,6 +6,7 @@
 
 mod envelope;
 mod objects;
+mod own;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ pub use objects::{
     Account, AccountLink, Balance, BalanceEntry, BalanceTransaction, Capability, Event, ListedEvent,
     Requirements, Topup, Transfer, TransferReversal,
 };
+pub use own::{OwnAccount, Payout};
 
 /// An object that can't be read: nothing may be concluded from it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
