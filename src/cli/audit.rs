@@ -54,7 +54,7 @@ struct Verified {
 /// Verifies the log.
 pub async fn verify(settings: Settings, expect: &[Noted], output: Option<Output>) -> Result<bool, Failed> {
     let database =
-        database::provide(settings.database_url.as_ref(), settings.data_dir, settings.pg_bin_dir).await?;
+        database::reach(settings.database_url.as_ref(), settings.data_dir, settings.pg_bin_dir).await?;
     let pool = service::connect(&database.url, 2).await?;
     let verified = walk(&pool, expect).await?;
     pool.close().await;

@@ -1,20 +1,21 @@
-//! Where the database is: the one that was named, or a private cluster that ends with this process.
+//! Where the database is: the one that was named, or a private cluster, this process's own or that of a service
+//! which runs on it already.
 
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::embedded::{self, Cluster, DATABASE, Durability, Options};
+use crate::embedded::{self, Cluster, DATABASE, Durability, Options, Reached};
 
-/// A database to connect to, and the private server behind it, if there is one.
+/// A database to connect to, and the private server behind it, if it is ours.
 pub struct Database {
     /// Where it is.
     pub url: String,
     cluster: Option<Cluster>,
 }
 
-/// Takes the named database, or starts a private cluster in `data_dir`.
+/// Takes the named database, or starts a private cluster in `data_dir`, made where there is none.
 pub async fn provide(
     named: Option<&SecretString>,
     data_dir: PathBuf,
@@ -23,22 +24,55 @@ pub async fn provide(
     if let Some(url) = named {
         return Ok(Database { url: url.expose_secret().to_owned(), cluster: None });
     }
-    let options = Options {
+    let options = options(data_dir, pg_bin_dir);
+    let cluster = tokio::task::spawn_blocking(move || embedded::start(options))
+        .await
+        .context("the private Postgres could not be started")??;
+    Ok(own(cluster))
+}
+
+/// Takes the named database, or the private cluster of `data_dir`, also while a service runs on it. A cluster is
+/// not made: whoever forgot where the database is must not be shown an empty one.
+pub async fn reach(
+    named: Option<&SecretString>,
+    data_dir: PathBuf,
+    pg_bin_dir: Option<PathBuf>,
+) -> anyhow::Result<Database> {
+    if let Some(url) = named {
+        return Ok(Database { url: url.expose_secret().to_owned(), cluster: None });
+    }
+    let shown = data_dir.display().to_string();
+    let options = options(data_dir, pg_bin_dir);
+    let reached = tokio::task::spawn_blocking(move || embedded::reach(&options))
+        .await
+        .context("the private Postgres could not be reached")??;
+    match reached {
+        Some(Reached::Own(cluster)) => Ok(own(cluster)),
+        Some(Reached::Shared(attached)) => Ok(Database { url: attached.url(DATABASE), cluster: None }),
+        None => anyhow::bail!(
+            "DATABASE_URL is not set, and {shown} holds no private cluster: set DATABASE_URL, or \
+             SLUICEGATE_DATA_DIR to the folder that the service has; `sluicegate migrate` makes a new one"
+        ),
+    }
+}
+
+fn options(data_dir: PathBuf, pg_bin_dir: Option<PathBuf>) -> Options {
+    Options {
         data_dir: data_dir.join("postgres"),
         pg_bin_dir,
         durability: Durability::Durable,
         allow_fetch: true,
         say: Box::new(|notice| eprintln!("{notice}")),
-    };
-    let cluster = tokio::task::spawn_blocking(move || embedded::start(options))
-        .await
-        .context("the private Postgres could not be started")??;
+    }
+}
+
+fn own(cluster: Cluster) -> Database {
     tracing::info!(version = %cluster.server_version(), dir = %cluster.dir().display(), "a private Postgres runs");
-    Ok(Database { url: cluster.url(DATABASE), cluster: Some(cluster) })
+    Database { url: cluster.url(DATABASE), cluster: Some(cluster) }
 }
 
 impl Database {
-    /// Ends the private server, if there is one.
+    /// Ends the private server, if there is one of ours.
     pub async fn stop(self) {
         if let Some(cluster) = self.cluster {
             // Stopping waits for the server; on a thread where that hinders nobody.

@@ -24,7 +24,7 @@ pub struct Args {
 pub async fn run(settings: Settings, output: Option<Output>) -> Result<bool, Failed> {
     let rules = Rules { policy: settings.readiness.clone(), rule: settings.settlement };
     let database =
-        database::provide(settings.database_url.as_ref(), settings.data_dir, settings.pg_bin_dir).await?;
+        database::reach(settings.database_url.as_ref(), settings.data_dir, settings.pg_bin_dir).await?;
     let pool = service::connect(&database.url, 2).await?;
     let report = rebuild::check(&pool, &rules).await;
     pool.close().await;

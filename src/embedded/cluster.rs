@@ -31,8 +31,7 @@ pub struct Cluster {
 impl Cluster {
     /// The address of a database, for sqlx or any libpq: `postgresql://postgres@localhost/<db>?host=<folder>`.
     pub fn url(&self, db: &str) -> String {
-        let (db, host) = (percent(db.as_bytes()), percent(self.socket.as_os_str().as_encoded_bytes()));
-        format!("postgresql://postgres@localhost/{db}?host={host}")
+        url_of(&self.socket, db)
     }
 
     /// The server's version as it tells it, such as `17.10`.
@@ -68,6 +67,12 @@ impl Drop for Cluster {
             drop(fs::remove_dir_all(&self.socket));
         }
     }
+}
+
+/// The address of a database on the server with its socket in this folder.
+pub(super) fn url_of(socket: &Path, db: &str) -> String {
+    let (db, host) = (percent(db.as_bytes()), percent(socket.as_os_str().as_encoded_bytes()));
+    format!("postgresql://postgres@localhost/{db}?host={host}")
 }
 
 /// Makes the cluster if there is none yet. A killed initdb leaves only an `init-` folder.

@@ -4,7 +4,7 @@
 //! under /root); then it lives in a stand-in whose name is derived from that folder, so the next start finds it.
 
 use std::fs::{self, File, Permissions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -127,6 +127,18 @@ impl Home {
             drop(fs::remove_dir_all(entry.path()));
         }
     }
+}
+
+/// Whether there is a cluster where `Home::claim` would look for one; makes nothing. One that can't be looked at
+/// counts as there: claiming it says why.
+pub(super) fn has_cluster(options: &Options) -> Result<bool, EmbeddedError> {
+    let asked =
+        std::path::absolute(&options.data_dir).map_err(EmbeddedError::path("resolve", &options.data_dir))?;
+    let there = |dir: &Path| match fs::metadata(dir.join("data")) {
+        Ok(_) => true,
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    };
+    Ok(there(&asked) || there(&stand_in(&asked, options.durability, &RunAs::choose()?)))
 }
 
 /// A few characters that stand for a path.

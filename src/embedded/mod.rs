@@ -3,6 +3,7 @@
 //! It finds (or fetches) the programs, makes a cluster in a folder, and runs one server on it that only this
 //! user can reach and that ends with this process. It knows nothing of tables, pools or configuration.
 
+mod attach;
 mod cluster;
 mod error;
 mod fetch;
@@ -17,6 +18,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use attach::Attached;
 pub use cluster::{Cluster, DATABASE};
 pub use error::EmbeddedError;
 use find::{Binaries, Search};
@@ -54,15 +56,47 @@ pub enum Durability {
 /// # Errors
 /// Every [`EmbeddedError`] is one the user can act on, and says how.
 pub fn start(options: Options) -> Result<Cluster, EmbeddedError> {
-    let home = Home::claim(&options)?;
+    start_in(&options)
+}
+
+fn start_in(options: &Options) -> Result<Cluster, EmbeddedError> {
+    let home = Home::claim(options)?;
     home.sweep();
     reap::clear(&home.data)?;
-    let binaries = provide(&options, &home)?;
+    let binaries = provide(options, &home)?;
     let binaries = home.reachable(binaries, options.say.as_ref())?;
     if find::major_of(&home.data).is_none() {
         cluster::init(&home, &binaries, options.durability)?;
     }
     cluster::launch(home, binaries, options.durability, Tether::NATIVE)
+}
+
+/// A server on a cluster that was there before.
+pub enum Reached {
+    /// Started for us; ends with us.
+    Own(Cluster),
+    /// Another process's.
+    Shared(Attached),
+}
+
+/// Reaches the cluster of a data directory, whoever runs a server on it: joins that server, or starts one. None,
+/// and nothing is made, where there is no cluster yet.
+///
+/// # Errors
+/// As [`start`]; a directory in use is none, unless its server does not answer.
+pub fn reach(options: &Options) -> Result<Option<Reached>, EmbeddedError> {
+    if !home::has_cluster(options)? {
+        return Ok(None);
+    }
+    match start_in(options) {
+        Ok(cluster) => Ok(Some(Reached::Own(cluster))),
+        Err(EmbeddedError::InUse { dir, .. }) => match attach::attach(&dir) {
+            Some(attached) => Ok(Some(Reached::Shared(attached))),
+            // Its owner may have left just now.
+            None => start_in(options).map(Reached::Own).map(Some),
+        },
+        Err(error) => Err(error),
+    }
 }
 
 /// Removes a data directory unless somebody holds it; answers whether it is gone. For throwaway clusters.
