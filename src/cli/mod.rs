@@ -2,6 +2,7 @@
 
 mod audit;
 mod backfill;
+mod completions;
 pub mod database;
 mod demo;
 mod output;
@@ -9,12 +10,13 @@ mod rebuild;
 mod sandbox;
 mod serve;
 pub mod service;
+mod shell;
 mod simulate;
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::{self, Flags, Settings};
 use crate::store::db;
@@ -23,6 +25,9 @@ use crate::telemetry;
 /// Pays connected accounts on Stripe from top-ups: verified webhooks in, each transfer out exactly once.
 #[derive(Parser, Debug)]
 #[command(name = "sluicegate", version, arg_required_else_help = true)]
+#[command(
+    after_help = "Example:\n  sluicegate demo    # everything on this machine, without a Stripe account"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -58,10 +63,9 @@ enum Command {
     Rebuild(rebuild::Args),
     /// Search Stripe's event list for events that were never delivered, and store them
     #[command(after_help = "Example:\n  sluicegate backfill --since 2026-11-22T10:00:00Z")]
-    Backfill(backfill::BackfillArgs),
-    /// Have stored events applied once more
-    #[command(after_help = "Example:\n  sluicegate replay evt_1 evt_2")]
-    Replay(backfill::ReplayArgs),
+    Backfill(backfill::Args),
+    #[command(flatten)]
+    Shell(shell::Command),
     /// Run the service as real processes under seeded faults, kills and lost events, and check that money moved
     /// once and rightly
     #[command(after_help = "Example:\n  sluicegate simulate --seeds 1..200 --replicas 3")]
@@ -71,13 +75,19 @@ enum Command {
     Replica,
     /// Check the audit log
     #[command(subcommand, arg_required_else_help = true)]
+    #[command(after_help = "Example:\n  sluicegate audit verify")]
     Audit(audit::Command),
+    /// Print a script that completes commands and flags in a shell
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(completions::Args),
 }
 
 /// Why a command did not succeed: the user's words, or the world.
 enum Failed {
-    /// Exit code 2: the command or its configuration is wrong.
+    /// Exit code 2: the command or its configuration is wrong, and was told so.
     Usage,
+    /// Exit code 1: it was told already.
+    Told,
     /// Exit code 1.
     World(anyhow::Error),
 }
@@ -90,7 +100,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failed {
 
 /// Runs the command that the command line names.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&whole().get_matches()).unwrap_or_else(|error| error.exit());
     // Once a process, before any client is made.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -102,13 +112,25 @@ pub fn run() -> ExitCode {
     };
     match runtime.block_on(dispatch(cli.command)) {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(false) | Err(Failed::Told) => ExitCode::FAILURE,
         Err(Failed::Usage) => ExitCode::from(2),
         Err(Failed::World(error)) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// The whole command line. `-h` leaves the configuration's flags to `--help`: every command has them all.
+fn whole() -> clap::Command {
+    brief(Cli::command())
+}
+
+fn brief(command: clap::Command) -> clap::Command {
+    let of_configuration = |arg: &clap::Arg| arg.get_help_heading() == Some("Configuration");
+    command
+        .mut_args(|arg| if of_configuration(&arg) { arg.hide_short_help(true) } else { arg })
+        .mut_subcommands(brief)
 }
 
 async fn dispatch(command: Command) -> Result<bool, Failed> {
@@ -138,15 +160,11 @@ async fn dispatch(command: Command) -> Result<bool, Failed> {
             telemetry::init(settings.log_format, settings.log_filter.as_deref());
             rebuild::run(settings, output).await
         }
-        Command::Backfill(args) => {
-            let settings = settings(&args.flags)?;
-            telemetry::init(settings.log_format, settings.log_filter.as_deref());
-            backfill::run(settings, &args).await
-        }
-        Command::Replay(args) => {
-            let settings = settings(&args.flags)?;
-            telemetry::init(settings.log_format, settings.log_filter.as_deref());
-            backfill::replay(settings, &args.events).await
+        Command::Backfill(args) => backfill::run(&args).await.map(|()| true),
+        Command::Shell(command) => shell::run(command).await.map(|()| true),
+        Command::Completions(args) => {
+            completions::print(&args, &mut whole());
+            Ok(true)
         }
         Command::Simulate(args) => Ok(simulate::run(&args).await?),
         Command::Replica => {
@@ -206,4 +224,42 @@ async fn told_to_stop() {
         }
     }
     let _ = interrupted.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every command of the line, each with the words that lead to it.
+    fn walk(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
+        let path = format!("{path}{} ", command.get_name());
+        found.push((path.trim_end().to_owned(), command.clone()));
+        for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+            walk(inner, &path, found);
+        }
+    }
+
+    #[test]
+    fn every_command_has_help_with_an_example_that_calls_it() {
+        let mut found = Vec::new();
+        walk(&whole(), "", &mut found);
+        assert!(found.len() > 30, "{}", found.len());
+        for (path, command) in found {
+            let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(example.starts_with("Example"), "{path} has no example");
+            let nouns = path.split(' ').take(2).collect::<Vec<_>>().join(" ");
+            assert!(example.contains(&nouns) || path == "sluicegate", "{path}: {example}");
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(!about.is_empty(), "{path} does not say what it does");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_made_and_its_short_help_short() {
+        whole().debug_assert();
+        let mut list = whole();
+        let list = list.find_subcommand_mut("transfers").unwrap().find_subcommand_mut("list").unwrap();
+        assert!(!list.render_help().to_string().contains("--database-url"));
+        assert!(list.render_long_help().to_string().contains("--database-url"));
+    }
 }

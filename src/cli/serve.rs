@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{Failed, database, service, told_to_stop};
 use crate::clock::Clock;
-use crate::config::{Mode, Role, Settings};
+use crate::config::{Mode, Role, Settings, WebhookSecret};
 use crate::domain::limits::Limits;
 use crate::stripe::client::ClientConfig;
 use crate::stripe::signature::SigningSecret;
@@ -64,7 +64,40 @@ pub(super) fn plan(settings: &Settings, database_url: String, intake: bool) -> R
     let key = settings.required_stripe_key().map_err(needed)?;
     let given =
         if intake { settings.required_webhook_secrets().map_err(needed)? } else { &settings.webhook_secrets };
-    let webhook_secrets = given
+    let stripe = ClientConfig {
+        base: settings.stripe_api_base.clone(),
+        secret_key: key.secret().clone(),
+        rate_per_s: settings.stripe_calls_per_second().map_or(0, std::num::NonZeroU32::get),
+        timeout: CALL_TIMEOUT,
+        connect_timeout: CONNECT_TIMEOUT,
+    };
+    assemble(settings, database_url, stripe, key.mode() == Mode::Live, given)
+}
+
+/// The plan of a command that is the same in test and live mode and never calls Stripe. Its client leads nowhere:
+/// a call would be refused on this machine, and show nobody a key.
+pub(super) fn plan_without_stripe(settings: &Settings) -> Result<service::Plan, Failed> {
+    let stripe = match &settings.stripe_key {
+        Some(_) => return plan(settings, String::new(), false),
+        None => ClientConfig {
+            base: "http://127.0.0.1:0".to_owned(),
+            secret_key: SecretString::from("none"),
+            rate_per_s: 0,
+            timeout: CALL_TIMEOUT,
+            connect_timeout: CONNECT_TIMEOUT,
+        },
+    };
+    assemble(settings, String::new(), stripe, false, &[])
+}
+
+fn assemble(
+    settings: &Settings,
+    database_url: String,
+    stripe: ClientConfig,
+    livemode: bool,
+    secrets: &[WebhookSecret],
+) -> Result<service::Plan, Failed> {
+    let webhook_secrets = secrets
         .iter()
         .map(|given| {
             let secret = given.secret.expose_secret();
@@ -80,14 +113,8 @@ pub(super) fn plan(settings: &Settings, database_url: String, intake: bool) -> R
         listen: settings.listen,
         ops_listen: settings.ops_listen,
         admin_key: settings.admin_key.clone(),
-        stripe: ClientConfig {
-            base: settings.stripe_api_base.clone(),
-            secret_key: key.secret().clone(),
-            rate_per_s: settings.stripe_calls_per_second().map_or(0, std::num::NonZeroU32::get),
-            timeout: CALL_TIMEOUT,
-            connect_timeout: CONNECT_TIMEOUT,
-        },
-        livemode: key.mode() == Mode::Live,
+        stripe,
+        livemode,
         webhook_secrets,
         tolerance: short(settings.signature_tolerance),
         policy: settings.readiness.clone(),
@@ -105,7 +132,7 @@ pub(super) fn plan(settings: &Settings, database_url: String, intake: bool) -> R
         reconcile_every: settings.reconcile_every.map(short),
         backfill_every: settings.backfill_every.map(short),
         roles: service::Roles {
-            intake,
+            intake: settings.runs(Role::Intake),
             worker: settings.runs(Role::Worker),
             api: settings.runs(Role::Api) || settings.runs(Role::Console),
         },

@@ -74,7 +74,7 @@ pub struct Entry {
     pub at: OffsetDateTime,
     /// Live or test mode.
     pub livemode: bool,
-    /// Who: a key's id, `admin`, `shell`, or `sluicegate` itself.
+    /// Who: a key's id, `admin`, `shell:` and a person's name, or `sluicegate` itself.
     pub actor: String,
     /// What, in the log's word.
     pub action: String,

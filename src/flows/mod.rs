@@ -83,7 +83,7 @@ pub struct Context {
 /// Who does something, for the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
-    /// The API key's id; `admin` for the bootstrap key.
+    /// The API key's id; `admin` for the bootstrap key; `shell:NAME` for a person at the command line.
     pub id: String,
 }
 

@@ -18,5 +18,5 @@ mod state;
 mod webhook;
 pub mod words;
 
-pub use self::router::{document, intake_only, operations, public, whole};
+pub use self::router::{document, in_process, intake_only, operations, public, whole};
 pub use self::state::{AdminKey, AppState};

@@ -15,10 +15,12 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 use super::api::{accounts, adjustments, backfill, events, funds, keys, releases, topups, transfers};
+use super::auth::Known;
 use super::document::{self, Document};
 use super::extract::MAX_BODY;
 use super::state::{AppState, Shared};
 use super::{health, layers, webhook};
+use crate::flows::Actor;
 
 /// What Stripe and load balancers reach.
 pub fn public(state: AppState) -> Router {
@@ -33,6 +35,12 @@ pub fn intake_only(state: AppState) -> Router {
 /// What internal services, operators and monitoring reach.
 pub fn operations(state: AppState) -> Router {
     finish(v1().merge(description()).merge(measures()).merge(probes()), state)
+}
+
+/// What internal services reach, for one caller in this process: the command line of whoever may open the
+/// database, and so is asked for no key.
+pub fn in_process(state: AppState, caller: Actor) -> Router {
+    finish(v1(), state).layer(Extension(Known(caller)))
 }
 
 /// Both on one address.

@@ -25,6 +25,7 @@ mod rebuild;
 mod repair;
 mod restore;
 mod reversals;
+mod shell;
 mod simulate;
 mod statements;
 mod support;

@@ -2,5 +2,6 @@
 
 pub mod events;
 pub mod postgres;
+pub mod program;
 pub mod reply;
 pub mod world;

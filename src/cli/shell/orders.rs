@@ -1,0 +1,94 @@
+//! Orders: what changes something, carried out once under a key.
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::Shown;
+use super::api::{Answer, Api, Needs, with};
+use super::problem::Names;
+use crate::cli::Failed;
+
+/// How an order is given.
+#[derive(clap::Args, Debug)]
+pub struct Order {
+    /// Carried out once, however often it is repeated with this key; a new one is made and told unless given
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+    #[command(flatten)]
+    pub shown: Shown,
+}
+
+impl Order {
+    /// The key that was given, or a new one, told before anything is done: where the answer is lost, the order can
+    /// be repeated.
+    pub fn key(&self) -> String {
+        self.idempotency_key.clone().unwrap_or_else(|| {
+            let key = Self::new_key();
+            eprintln!("--idempotency-key {key}");
+            key
+        })
+    }
+
+    /// A key that was never used.
+    pub fn new_key() -> String {
+        format!("shell-{}", Uuid::now_v7().simple())
+    }
+
+    /// Gives the order and shows the answer.
+    pub async fn give(
+        &self,
+        needs: Needs,
+        path: &[&str],
+        body: Map<String, Value>,
+        names: Names,
+        first: &[&str],
+    ) -> Result<Answer, Failed> {
+        let answer =
+            with(&self.shown.flags, needs, async |api: &Api| api.post(path, &self.key(), body, names).await)
+                .await?;
+        self.shown.form().object(&answer.text, first);
+        Ok(answer)
+    }
+}
+
+/// A reason that goes on record.
+#[derive(clap::Args, Debug)]
+pub struct Reason {
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+impl Reason {
+    /// The body that holds it.
+    pub fn body(self) -> Map<String, Value> {
+        body([("reason", self.reason.map(Value::from))])
+    }
+}
+
+/// A body of the fields that were given.
+pub fn body<const N: usize>(fields: [(&str, Option<Value>); N]) -> Map<String, Value> {
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+/// `NAME=VALUE`.
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("is written NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Pairs as an object; of two with one name it is not for us to choose.
+pub fn object(pairs: Vec<(String, String)>) -> Result<Option<Value>, Failed> {
+    if pairs.is_empty() {
+        return Ok(None);
+    }
+    let mut map = Map::new();
+    for (name, value) in pairs {
+        if map.contains_key(&name) {
+            eprintln!("error: {name} is given twice: leave one");
+            return Err(Failed::Usage);
+        }
+        map.insert(name, value.into());
+    }
+    Ok(Some(Value::Object(map)))
+}
