@@ -40,12 +40,15 @@ const MAY_USE: [(&str, &[&str]); 13] = [
 ];
 
 /// Shared floors of the flows: the only files of that room that others of it may use.
-const SHARED_FLOORS: [&str; 7] = [
+const SHARED_FLOORS: [&str; 10] = [
     "account_evidence",
+    "account_record",
     "attempt_record",
     "event_record",
     "order",
+    "rings",
     "topup_evidence",
+    "topup_record",
     "transfer_evidence",
     "transfer_snapshot",
 ];

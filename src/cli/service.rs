@@ -26,7 +26,7 @@ use crate::stripe::client::{Client, ClientConfig};
 use crate::stripe::signature::SigningSecret;
 use crate::telemetry;
 use crate::worker::wake::Wake;
-use crate::worker::{self, driver};
+use crate::worker::{self, driver, fresh};
 
 /// Which parts run in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +148,7 @@ pub async fn start(plan: Plan, clock: Clock) -> anyhow::Result<Running> {
     parts.spawn(keep);
     if plan.roles.worker {
         parts.spawn(driver::run(ctx.clone(), plan.worker.clone(), wake.clone(), stop.clone()));
+        parts.spawn(fresh::run(ctx.clone(), wake.clone(), stop.clone()));
     }
     let tolerance_s = i64::try_from(plan.tolerance.as_secs()).unwrap_or(i64::MAX);
     // Taken now: what is counted before there is a recorder is lost.

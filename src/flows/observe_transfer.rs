@@ -11,32 +11,19 @@ use crate::store::outbox::{self, Observation, StoredEvent};
 use crate::store::transfers;
 use crate::stripe::client::Lane;
 use crate::stripe::error::StripeError;
-use crate::stripe::wire::{self, Object};
+use crate::stripe::wire;
 
 /// Applies events about one transfer at Stripe; without any it is fetched. What came back only grows, so their
 /// order does not matter.
 pub async fn apply(ctx: &Context, id: &StripeTransferId, events: &[StoredEvent]) -> Result<(), FlowError> {
     let mut unread = events.is_empty();
     for event in events {
-        match read(event)? {
+        match transfer_evidence::read(event)? {
             Some(object) if object.id == *id => record(ctx, &object, &event.event_id).await?,
             Some(_) | None => unread = true,
         }
     }
     if unread { fetch(ctx, id).await } else { Ok(()) }
-}
-
-/// The transfer that an event carries, or an answer of Stripe's API is; `None` where it must be fetched.
-fn read(event: &StoredEvent) -> Result<Option<wire::Transfer>, FlowError> {
-    let unreadable =
-        |error: &dyn std::fmt::Display| FlowError::Unreadable(format!("{}: {error}", event.event_id));
-    if event.after_seq.is_some() {
-        let text = std::str::from_utf8(&event.payload).map_err(|error| unreadable(&error))?;
-        return wire::Transfer::from_json(text).map(Some).map_err(|error| unreadable(&error));
-    }
-    let envelope = wire::Envelope::parse(&event.payload).map_err(|error| unreadable(&error))?;
-    let object = envelope.data_object.filter(|_| wire::readable(event.api_version.as_deref()));
-    Ok(object.and_then(|object| wire::Transfer::from_json(object.get()).ok()))
 }
 
 async fn fetch(ctx: &Context, id: &StripeTransferId) -> Result<(), FlowError> {

@@ -5,7 +5,7 @@
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
-use super::Context;
+use super::{Context, FlowError};
 use crate::domain::event::BALANCE_SUBJECT;
 use crate::domain::funds::Share;
 use crate::domain::ids::{StripeTransferId, TransferId};
@@ -14,9 +14,10 @@ use crate::domain::money::Currency;
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
 use crate::store::db::StoreError;
+use crate::store::outbox::StoredEvent;
 use crate::store::transfers::{Change, Transfer};
 use crate::store::{attempts, controls, ledger, tasks, transfers};
-use crate::stripe::wire;
+use crate::stripe::wire::{self, Object};
 
 /// The pair in a transfer's metadata at Stripe that names ours.
 pub const METADATA_KEY: &str = "sluicegate_transfer";
@@ -28,6 +29,19 @@ const UNFUNDED: &str = "unfunded";
 /// Our transfer's id in a transfer at Stripe, if it is one of ours.
 pub fn our_id(seen: &wire::Transfer) -> Option<TransferId> {
     seen.metadata.as_ref()?.get(METADATA_KEY).and_then(|id| TransferId::parse(id).ok())
+}
+
+/// The transfer that an event carries, or an answer of Stripe's API is; `None` where it must be fetched.
+pub fn read(event: &StoredEvent) -> Result<Option<wire::Transfer>, FlowError> {
+    let unreadable =
+        |error: &dyn std::fmt::Display| FlowError::Unreadable(format!("{}: {error}", event.event_id));
+    if event.after_seq.is_some() {
+        let text = std::str::from_utf8(&event.payload).map_err(|error| unreadable(&error))?;
+        return wire::Transfer::from_json(text).map(Some).map_err(|error| unreadable(&error));
+    }
+    let envelope = wire::Envelope::parse(&event.payload).map_err(|error| unreadable(&error))?;
+    let object = envelope.data_object.filter(|_| wire::readable(event.api_version.as_deref()));
+    Ok(object.and_then(|object| wire::Transfer::from_json(object.get()).ok()))
 }
 
 /// What came of it.

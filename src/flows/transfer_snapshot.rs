@@ -13,7 +13,7 @@ use crate::domain::limits::{Used, day_of};
 use crate::domain::reason::Reason;
 use crate::domain::task::Kind;
 use crate::domain::transfer::{Circumstances, Status};
-use crate::store::accounts::{self, Account, Lock};
+use crate::store::accounts::{self, Account};
 use crate::store::db::StoreError;
 use crate::store::topups::Topup;
 use crate::store::transfers::Transfer;
@@ -66,7 +66,7 @@ impl Snapshot {
         let stopped = controls::is_paused_locked(conn, ctx.livemode).await?;
         let paused = stopped || heartbeats::is_catching_up(conn, ctx.livemode).await?;
         let destination = transfer.destination.as_str();
-        let account = accounts::find_locked(conn, ctx.livemode, destination, Lock::Share).await?;
+        let account = accounts::find_for_share(conn, ctx.livemode, destination).await?;
         let used = used_today(conn, ctx, transfer).await?;
         let topup = match &transfer.topup {
             Some(id) => {

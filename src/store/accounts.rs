@@ -6,7 +6,7 @@ use sqlx::types::Json;
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{FromRow, PgConnection};
 
-use super::db::StoreError;
+use super::db::{StoreError, column, json_of};
 use crate::domain::account::{Flags, Known, Requirements};
 use crate::domain::evidence::{By, Fetched, Standing};
 
@@ -71,6 +71,10 @@ struct Row {
 }
 
 impl Row {
+    fn named(mut self) -> (String, Account) {
+        (std::mem::take(&mut self.account), self.read())
+    }
+
     fn read(self) -> Account {
         let flags = Flags {
             details_submitted: self.details_submitted,
@@ -94,31 +98,15 @@ impl Row {
     }
 }
 
-/// How to lock a row that is read to be decided upon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lock {
-    /// It will be changed.
-    Update,
-    /// It must stay as it is until the transaction ends.
-    Share,
-}
-
-/// Reads an account and locks it. Absent rows can't be locked: the insert that follows waits for another's.
-pub async fn find_locked(
+/// Reads an account; its row stays as it is until the transaction ends.
+pub async fn find_for_share(
     conn: &mut PgConnection,
     livemode: bool,
     account: &str,
-    lock: Lock,
 ) -> Result<Option<Account>, StoreError> {
-    const FOR_UPDATE: &str = "-- find_locked
-        select * from accounts where livemode = $1 and account = $2 for no key update";
-    const FOR_SHARE: &str = "-- find_locked
+    const SQL: &str = "-- find_account_for_share
         select * from accounts where livemode = $1 and account = $2 for share";
-    let sql = match lock {
-        Lock::Update => FOR_UPDATE,
-        Lock::Share => FOR_SHARE,
-    };
-    let row: Option<Row> = sqlx::query_as(sql).bind(livemode).bind(account).fetch_optional(conn).await?;
+    let row: Option<Row> = sqlx::query_as(SQL).bind(livemode).bind(account).fetch_optional(conn).await?;
     Ok(row.map(Row::read))
 }
 
@@ -143,33 +131,61 @@ pub async fn list_by_ids(
     const SQL: &str = "-- list_accounts_by_ids
         select * from accounts where livemode = $1 and account = any($2)";
     let rows: Vec<Row> = sqlx::query_as(SQL).bind(livemode).bind(accounts).fetch_all(conn).await?;
-    Ok(rows.into_iter().map(|mut row| (std::mem::take(&mut row.account), row.read())).collect())
+    Ok(rows.into_iter().map(Row::named).collect())
 }
 
-/// Makes one writer at a time of an account that has no row to lock yet.
-pub async fn lock_absent(conn: &mut PgConnection, livemode: bool, account: &str) -> Result<(), StoreError> {
-    const SQL: &str = "-- lock_absent
-        select pg_advisory_xact_lock(hashtextextended('account:' || $1::text || ':' || $2, 0))";
-    sqlx::query(SQL).bind(livemode).bind(account).execute(conn).await?;
-    Ok(())
-}
-
-/// Writes an account's whole row.
-pub async fn put(
+/// Reads these accounts and keeps others from changing them until the transaction ends, whether they have a row
+/// yet or not. The ids must be sorted: two that lock crosswise would wait for each other.
+pub async fn list_for_update(
     conn: &mut PgConnection,
     livemode: bool,
-    id: &str,
-    account: &Account,
-    reasons: &[String],
+    ids: &[&str],
+) -> Result<BTreeMap<String, Account>, StoreError> {
+    // A row that is not there can't be locked, and one that is may be locked by somebody who needs no more.
+    const LOCK: &str = "-- lock_accounts
+        select pg_advisory_xact_lock(hashtextextended('account:' || $1::text || ':' || id, 0))
+        from unnest($2::text[]) as t (id)";
+    const SQL: &str = "-- list_accounts_for_update
+        select * from accounts where livemode = $1 and account = any($2) order by account for no key update";
+    sqlx::query(LOCK).bind(livemode).bind(ids).execute(&mut *conn).await?;
+    let rows: Vec<Row> = sqlx::query_as(SQL).bind(livemode).bind(ids).fetch_all(conn).await?;
+    Ok(rows.into_iter().map(Row::named).collect())
+}
+
+/// An account to write, with the reasons that follow from it.
+#[derive(Clone, Copy, Debug)]
+pub struct Written<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// What is known of it.
+    pub account: &'a Account,
+    /// Why it may not be paid.
+    pub reasons: &'a [String],
+}
+
+/// Writes whole rows.
+pub async fn put_all(
+    conn: &mut PgConnection,
+    livemode: bool,
+    rows: &[Written<'_>],
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    const SQL: &str = "-- put_account
+    // Codes hold no commas, so a list of them travels as one text: arrays of arrays must all be of one length.
+    const SQL: &str = "-- put_accounts
         insert into accounts (livemode, account, known, details_submitted, charges_enabled, payouts_enabled,
             transfers_capability, requirements, disabled_reason, country, default_currency, deauthorized_at,
             confirmed_at, as_of, source, standing_at, standing_by, standing_seq, fetched_at, fetch_seq, doubted,
             ready, reasons, first_seen, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-            $22, $23, $24, $24)
+        select $1, account, known, details_submitted, charges_enabled, payouts_enabled, transfers_capability,
+            requirements::jsonb, disabled_reason, country, default_currency, deauthorized_at, confirmed_at, as_of,
+            source, standing_at, standing_by, standing_seq, fetched_at, fetch_seq, doubted, reasons = '',
+            string_to_array(reasons, ','), $2, $2
+        from unnest($3::text[], $4::bool[], $5::bool[], $6::bool[], $7::bool[], $8::text[], $9::text[], $10::text[],
+            $11::text[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::text[],
+            $17::timestamptz[], $18::text[], $19::bigint[], $20::timestamptz[], $21::bigint[], $22::bool[], $23::text[])
+            as t (account, known, details_submitted, charges_enabled, payouts_enabled, transfers_capability,
+                requirements, disabled_reason, country, default_currency, deauthorized_at, confirmed_at, as_of, source,
+                standing_at, standing_by, standing_seq, fetched_at, fetch_seq, doubted, reasons)
         on conflict (livemode, account) do update set
             known = excluded.known, details_submitted = excluded.details_submitted,
             charges_enabled = excluded.charges_enabled, payouts_enabled = excluded.payouts_enabled,
@@ -181,59 +197,67 @@ pub async fn put(
             standing_seq = excluded.standing_seq, fetched_at = excluded.fetched_at, fetch_seq = excluded.fetch_seq,
             doubted = excluded.doubted, ready = excluded.ready, reasons = excluded.reasons,
             updated_at = excluded.updated_at";
+    if rows.is_empty() {
+        return Ok(());
+    }
     let none = Flags::default();
-    let flags = account.known.flags.as_ref().unwrap_or(&none);
-    let standing = &account.standing;
-    sqlx::query(SQL)
+    let flags: Vec<&Flags> =
+        rows.iter().map(|row| row.account.known.flags.as_ref().unwrap_or(&none)).collect();
+    let requirements = json_of(flags.iter().map(|flags| &flags.requirements))?;
+    let of_rows = sqlx::query(SQL)
         .bind(livemode)
-        .bind(id)
-        .bind(account.known.flags.is_some())
-        .bind(flags.details_submitted)
-        .bind(flags.charges_enabled)
-        .bind(flags.payouts_enabled)
-        .bind(&flags.transfers_capability)
-        .bind(Json(&flags.requirements))
-        .bind(&flags.requirements.disabled_reason)
-        .bind(&flags.country)
-        .bind(&flags.default_currency)
-        .bind(account.known.deauthorized_at)
-        .bind(account.known.confirmed_at)
-        .bind(account.as_of)
-        .bind(&account.source)
-        .bind(standing.at)
-        .bind(by_word(standing.by))
-        .bind(standing.seq)
-        .bind(standing.fetched.map(|f| f.at))
-        .bind(standing.fetched.map(|f| f.after_seq))
-        .bind(standing.doubted)
-        .bind(reasons.is_empty())
-        .bind(reasons)
         .bind(now)
+        .bind(column(rows, |row| row.id))
+        .bind(column(rows, |row| row.account.known.flags.is_some()))
+        .bind(column(&flags, |flags| flags.details_submitted))
+        .bind(column(&flags, |flags| flags.charges_enabled))
+        .bind(column(&flags, |flags| flags.payouts_enabled))
+        .bind(column(&flags, |flags| flags.transfers_capability.as_deref()))
+        .bind(requirements)
+        .bind(column(&flags, |flags| flags.requirements.disabled_reason.as_deref()))
+        .bind(column(&flags, |flags| flags.country.as_deref()))
+        .bind(column(&flags, |flags| flags.default_currency.as_deref()));
+    of_rows
+        .bind(column(rows, |row| row.account.known.deauthorized_at))
+        .bind(column(rows, |row| row.account.known.confirmed_at))
+        .bind(column(rows, |row| row.account.as_of))
+        .bind(column(rows, |row| row.account.source.as_str()))
+        .bind(column(rows, |row| row.account.standing.at))
+        .bind(column(rows, |row| by_word(row.account.standing.by)))
+        .bind(column(rows, |row| row.account.standing.seq))
+        .bind(column(rows, |row| row.account.standing.fetched.map(|fetch| fetch.at)))
+        .bind(column(rows, |row| row.account.standing.fetched.map(|fetch| fetch.after_seq)))
+        .bind(column(rows, |row| row.account.standing.doubted))
+        .bind(column(rows, |row| row.reasons.join(",")))
         .execute(conn)
         .await?;
     Ok(())
 }
 
-/// Adds to the history of an account.
-pub async fn insert_change(
+/// Adds to the history of accounts.
+pub async fn insert_changes(
     conn: &mut PgConnection,
     livemode: bool,
-    id: &str,
-    account: &Account,
-    reasons: &[String],
+    rows: &[Written<'_>],
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    const SQL: &str = "-- insert_change
+    const SQL: &str = "-- insert_changes
         insert into account_changes (livemode, account, at, as_of, source, state, reasons)
-        values ($1, $2, $3, $4, $5, $6, $7)";
+        select $1, account, $2, as_of, source, state::jsonb, string_to_array(reasons, ',')
+        from unnest($3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[])
+            as t (account, as_of, source, state, reasons)";
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let states = json_of(rows.iter().map(|row| &row.account.known.flags))?;
     sqlx::query(SQL)
         .bind(livemode)
-        .bind(id)
         .bind(now)
-        .bind(account.as_of)
-        .bind(&account.source)
-        .bind(Json(&account.known.flags))
-        .bind(reasons)
+        .bind(column(rows, |row| row.id))
+        .bind(column(rows, |row| row.account.as_of))
+        .bind(column(rows, |row| row.account.source.as_str()))
+        .bind(states)
+        .bind(column(rows, |row| row.reasons.join(",")))
         .execute(conn)
         .await?;
     Ok(())

@@ -55,6 +55,20 @@ fn is_of_the_values(sqlstate: &str) -> bool {
     ["22", "23"].iter().any(|class| sqlstate.starts_with(class))
 }
 
+/// One column of many rows, as a parameter.
+pub(super) fn column<'a, R, C>(rows: &'a [R], of: impl Fn(&'a R) -> C) -> Vec<C> {
+    rows.iter().map(of).collect()
+}
+
+/// Values as the texts of their JSON.
+pub(super) fn json_of<'a, T: serde::Serialize + 'a>(
+    values: impl Iterator<Item = &'a T>,
+) -> Result<Vec<String>, StoreError> {
+    let text =
+        |value| serde_json::to_string(value).map_err(|error| StoreError::Unreadable(error.to_string()));
+    values.map(text).collect()
+}
+
 /// Opens a pool of at most `size` connections, once the database has answered.
 pub async fn connect(url: &str, size: u32) -> Result<PgPool, StoreError> {
     let options: PgConnectOptions = url.parse::<PgConnectOptions>()?.application_name("sluicegate");

@@ -115,8 +115,8 @@ pub async fn insert_new(conn: &mut PgConnection, batch: &[NewEvent]) -> Result<V
             on conflict (event_id, created) do nothing
             returning event_id, created, seq, subject_kind, subject, livemode, ignored, received_at
         ), rung as (
-            insert into tasks (id, kind, subject, livemode, event_id, event_created, received_at, run_at)
-            select seq, subject_kind, subject, livemode, event_id, created, received_at, received_at from stored
+            insert into tasks (id, kind, subject, livemode, event_id, event_created, received_at, run_at, alone)
+            select seq, subject_kind, subject, livemode, event_id, created, received_at, received_at, false from stored
             where ignored is null
         )
         select event_id from stored";
@@ -176,8 +176,8 @@ pub async fn insert_rung_observation(
             values ('api', 'observation', $1, $2, $3, $4, $5, $6, $7, $2, $8, $9)
             returning seq, subject_kind, subject, livemode, event_id, created, received_at
         )
-        insert into tasks (id, kind, subject, livemode, event_id, event_created, received_at, run_at)
-        select seq, subject_kind, subject, livemode, event_id, created, received_at, received_at from stored";
+        insert into tasks (id, kind, subject, livemode, event_id, event_created, received_at, run_at, alone)
+        select seq, subject_kind, subject, livemode, event_id, created, received_at, received_at, false from stored";
     sqlx::query(SQL)
         .bind(&seen.id)
         .bind(seen.observed_from)

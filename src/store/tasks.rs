@@ -49,7 +49,7 @@ pub struct Lease {
     pub token: Uuid,
 }
 
-/// Claims what is due in this mode, until `until`.
+/// Claims what stands alone and is due in this mode, until `until`.
 pub async fn claim_due(
     conn: &mut PgConnection,
     livemode: bool,
@@ -61,13 +61,68 @@ pub async fn claim_due(
 ) -> Result<Vec<Claimed>, StoreError> {
     const SQL: &str = "-- claim_due
         with due as materialized (
-            select id from tasks where livemode = $6 and run_at <= $1 order by run_at limit $2
+            select id from tasks where alone and livemode = $6 and run_at <= $1 order by run_at limit $2
             for update skip locked
         )
         update tasks set token = $3, holder = $5, run_at = $4, next_at = null from due where tasks.id = due.id
         returning tasks.id, kind, subject, livemode, event_id, event_created, attempts";
     let query = sqlx::query_as(SQL).bind(now).bind(limit).bind(token).bind(until).bind(holder).bind(livemode);
     Ok(query.fetch_all(conn).await?)
+}
+
+/// A fresh event's task.
+#[derive(Clone, Debug, FromRow)]
+pub struct Fresh {
+    /// Its id, the event's seq.
+    pub id: i64,
+    /// What it is about.
+    pub kind: String,
+    /// Which one.
+    pub subject: String,
+    /// The event's id.
+    pub event_id: String,
+    /// The event's `created`.
+    pub event_created: OffsetDateTime,
+}
+
+/// Takes fresh events of these kinds in the order of their ids, from `from_id` on, and locks their rows; those that
+/// another transaction works on are passed over. They are done when they are gone at the end of the transaction.
+///
+/// The scan begins where the caller knows that nothing is left before: while some old transaction keeps the deleted
+/// rows from being cleared away, a scan from the start would walk over all of them.
+pub async fn claim_fresh(
+    conn: &mut PgConnection,
+    livemode: bool,
+    kinds: &[&str],
+    from_id: i64,
+    limit: i64,
+) -> Result<Vec<Fresh>, StoreError> {
+    const SQL: &str = "-- claim_fresh
+        select id, kind, subject, event_id, event_created from tasks
+        where id >= $3 and livemode = $1 and not alone and token is null and kind = any($2)
+        order by id limit $4 for update skip locked";
+    let rows = sqlx::query_as(SQL).bind(livemode).bind(kinds).bind(from_id).bind(limit);
+    Ok(rows.fetch_all(conn).await?)
+}
+
+/// Ends the work on fresh events whose rows this transaction has locked.
+pub async fn finish_fresh(conn: &mut PgConnection, ids: &[i64]) -> Result<(), StoreError> {
+    const SQL: &str = "-- finish_fresh
+        delete from tasks where id = any($1)";
+    sqlx::query(SQL).bind(ids).execute(conn).await?;
+    Ok(())
+}
+
+/// Leaves fresh events to those who work with a lease, due at once. What is gone or leased by then stays so.
+pub async fn leave_alone(
+    conn: &mut PgConnection,
+    ids: &[i64],
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- leave_alone
+        update tasks set alone = true, run_at = least(run_at, $2) where id = any($1) and token is null";
+    sqlx::query(SQL).bind(ids).bind(now).execute(conn).await?;
+    Ok(())
 }
 
 /// The first half of the advisory locks that processes hold for as long as they live.
@@ -196,16 +251,27 @@ pub async fn ring(
     subjects: &[&str],
     at: OffsetDateTime,
 ) -> Result<(), StoreError> {
+    ring_each(conn, kind, livemode, subjects, &vec![at; subjects.len()]).await
+}
+
+/// The same, each at a time of its own.
+pub async fn ring_each(
+    conn: &mut PgConnection,
+    kind: Kind,
+    livemode: bool,
+    subjects: &[&str],
+    times: &[OffsetDateTime],
+) -> Result<(), StoreError> {
     const SQL: &str = "-- ring
         insert into tasks (kind, subject, livemode, run_at)
-        select $1, subject, $2, $3 from unnest($4::text[]) as s (subject) order by subject
+        select $1, subject, $2, at from unnest($3::text[], $4::timestamptz[]) as s (subject, at) order by subject
         on conflict (kind, subject, livemode) where event_id is null do update set
             run_at = case when tasks.token is null then least(tasks.run_at, excluded.run_at) else tasks.run_at end,
             next_at = case when tasks.token is null then null else least(tasks.next_at, excluded.run_at) end";
     if subjects.is_empty() {
         return Ok(());
     }
-    sqlx::query(SQL).bind(kind.as_str()).bind(livemode).bind(at).bind(subjects).execute(conn).await?;
+    sqlx::query(SQL).bind(kind.as_str()).bind(livemode).bind(subjects).bind(times).execute(conn).await?;
     Ok(())
 }
 
@@ -252,9 +318,9 @@ pub async fn replay(
     Ok(found > 0)
 }
 
-/// When the next task of this mode is due, if there is any.
+/// When the next task of this mode that stands alone is due, if there is any.
 pub async fn next_due(conn: &mut PgConnection, livemode: bool) -> Result<Option<OffsetDateTime>, StoreError> {
     const SQL: &str = "-- next_due
-        select min(run_at) from tasks where livemode = $1";
+        select min(run_at) from tasks where alone and livemode = $1";
     Ok(sqlx::query_scalar(SQL).bind(livemode).fetch_one(conn).await?)
 }

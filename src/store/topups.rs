@@ -6,13 +6,17 @@ use sqlx::types::Json;
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{FromRow, PgConnection};
 
-use super::accounts::{StandingColumns, by_word};
+use super::accounts::StandingColumns;
 use super::db::StoreError;
 use crate::domain::evidence::Standing;
 use crate::domain::forecast::Coming;
 use crate::domain::money::Currency;
-use crate::domain::topup::story::{Face, Step, in_words};
+use crate::domain::topup::story::Face;
 use crate::domain::topup::{Known, Proof, Status};
+
+mod write;
+
+pub use write::{ChangedFace, Written, insert_changes, put_all};
 
 /// A top-up as stored.
 #[derive(Clone, Debug)]
@@ -184,16 +188,32 @@ impl Row {
     }
 }
 
-/// Reads a top-up and keeps others from changing it until the transaction ends.
-pub async fn find_for_update(
+/// Reads these top-ups and keeps others from changing them until the transaction ends, whether they have a row yet
+/// or not. The ids must be sorted: two that lock crosswise would wait for each other.
+pub async fn list_for_update(
     conn: &mut PgConnection,
     livemode: bool,
-    topup: &str,
-) -> Result<Option<Topup>, StoreError> {
-    const LOCK: &str = "-- lock_topup
-        select pg_advisory_xact_lock(hashtextextended('topup:' || $1::text || ':' || $2, 0))";
-    sqlx::query(LOCK).bind(livemode).bind(topup).execute(&mut *conn).await?;
-    find(conn, livemode, topup).await
+    ids: &[&str],
+) -> Result<BTreeMap<String, Topup>, StoreError> {
+    const LOCK: &str = "-- lock_topups
+        select pg_advisory_xact_lock(hashtextextended('topup:' || $1::text || ':' || id, 0))
+        from unnest($2::text[]) as t (id)";
+    sqlx::query(LOCK).bind(livemode).bind(ids).execute(&mut *conn).await?;
+    list_by_ids(conn, livemode, ids).await
+}
+
+/// The currencies that these top-ups are in, or are booked in.
+pub async fn list_currencies(
+    conn: &mut PgConnection,
+    livemode: bool,
+    ids: &[&str],
+) -> Result<Vec<Currency>, StoreError> {
+    const SQL: &str = "-- list_topup_currencies
+        select distinct named from topups, unnest(array[currency, booked_currency, proof_currency]) as c (named)
+        where livemode = $1 and topup = any($2) and named is not null";
+    let named: Vec<String> = sqlx::query_scalar(SQL).bind(livemode).bind(ids).fetch_all(conn).await?;
+    // A top-up that nothing described yet has none, written as an empty text.
+    Ok(named.iter().filter_map(|code| Currency::parse(code).ok()).collect())
 }
 
 /// Reads a top-up as it is.
@@ -227,117 +247,6 @@ pub async fn find_for_share(
         select * from topups where livemode = $1 and topup = $2 for share";
     let row: Option<Row> = sqlx::query_as(SQL).bind(livemode).bind(topup).fetch_optional(conn).await?;
     Ok(row.map(Row::read))
-}
-
-/// Writes a top-up's whole row.
-pub async fn put(
-    conn: &mut PgConnection,
-    livemode: bool,
-    id: &str,
-    topup: &Topup,
-    now: OffsetDateTime,
-) -> Result<(), StoreError> {
-    const SQL: &str = "-- put_topup
-        insert into topups (livemode, topup, known, status, amount, currency, balance_transaction,
-            expected_availability_date, failure_code, failure_message, description, statement_descriptor,
-            transfer_group, metadata, stripe_created, as_of, source, standing_at, standing_by, standing_seq,
-            fetched_at, fetch_seq, doubted, proof_status, proof_available_on, proof_amount, proof_currency, proof_at,
-            watched_since, settled, settled_at, excluded, booked_amount, booked_currency, bookings, on_its_way_at,
-            first_seen, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-            $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $37)
-        on conflict (livemode, topup) do update set
-            known = excluded.known, status = excluded.status, amount = excluded.amount, currency = excluded.currency,
-            balance_transaction = excluded.balance_transaction,
-            expected_availability_date = excluded.expected_availability_date, failure_code = excluded.failure_code,
-            failure_message = excluded.failure_message, description = excluded.description,
-            statement_descriptor = excluded.statement_descriptor, transfer_group = excluded.transfer_group,
-            metadata = excluded.metadata, stripe_created = excluded.stripe_created, as_of = excluded.as_of,
-            source = excluded.source, standing_at = excluded.standing_at, standing_by = excluded.standing_by,
-            standing_seq = excluded.standing_seq, fetched_at = excluded.fetched_at, fetch_seq = excluded.fetch_seq,
-            doubted = excluded.doubted, proof_status = excluded.proof_status,
-            proof_available_on = excluded.proof_available_on, proof_amount = excluded.proof_amount,
-            proof_currency = excluded.proof_currency, proof_at = excluded.proof_at,
-            watched_since = excluded.watched_since, settled = excluded.settled, settled_at = excluded.settled_at,
-            excluded = excluded.excluded, booked_amount = excluded.booked_amount,
-            booked_currency = excluded.booked_currency, bookings = excluded.bookings,
-            on_its_way_at = excluded.on_its_way_at,
-            updated_at = excluded.updated_at";
-    let (standing, proof) = (&topup.standing, topup.proof.as_ref());
-    let query = sqlx::query(SQL)
-        .bind(livemode)
-        .bind(id)
-        .bind(topup.known)
-        .bind(topup.status.as_str())
-        .bind(topup.amount_minor)
-        .bind(topup.currency.map(|c| c.to_string()).unwrap_or_default())
-        .bind(&topup.balance_transaction)
-        .bind(topup.expected_availability_date)
-        .bind(&topup.failure_code)
-        .bind(&topup.failure_message)
-        .bind(&topup.description)
-        .bind(&topup.statement_descriptor)
-        .bind(&topup.transfer_group)
-        .bind(Json(&topup.metadata))
-        .bind(topup.stripe_created)
-        .bind(topup.as_of)
-        .bind(&topup.source)
-        .bind(standing.at)
-        .bind(by_word(standing.by))
-        .bind(standing.seq)
-        .bind(standing.fetched.map(|f| f.at))
-        .bind(standing.fetched.map(|f| f.after_seq))
-        .bind(standing.doubted);
-    query
-        .bind(proof.map(|p| if p.available { "available" } else { "pending" }))
-        .bind(proof.and_then(|p| p.available_on))
-        .bind(proof.map(|p| p.amount_minor))
-        .bind(proof.map(|p| p.currency.to_string()))
-        .bind(topup.proof_at)
-        .bind(topup.watched_since)
-        .bind(topup.settled)
-        .bind(topup.settled_at)
-        .bind(topup.excluded)
-        .bind(topup.booked_minor)
-        .bind(topup.booked_currency.map(|c| c.to_string()))
-        .bind(topup.bookings)
-        .bind(topup.on_its_way_at)
-        .bind(now)
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
-/// Adds to the history of a top-up.
-pub async fn insert_change(
-    conn: &mut PgConnection,
-    livemode: bool,
-    id: &str,
-    topup: &Topup,
-    face: &Face,
-    steps: &[Step],
-    now: OffsetDateTime,
-) -> Result<(), StoreError> {
-    const SQL: &str = "-- insert_topup_change
-        insert into topup_changes (livemode, topup, at, as_of, source, status, available, settled, amount, currency,
-            steps, reason)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
-    sqlx::query(SQL)
-        .bind(livemode)
-        .bind(id)
-        .bind(now)
-        .bind(topup.as_of)
-        .bind(&topup.source)
-        .bind(face.status.as_str())
-        .bind(face.available)
-        .bind(face.settled)
-        .bind(face.amount_minor)
-        .bind(face.currency.as_str())
-        .bind(steps.iter().map(|step| step.code()).collect::<Vec<_>>())
-        .bind(in_words(steps))
-        .execute(conn)
-        .await?;
-    Ok(())
 }
 
 /// The top-ups whose money is still on its way, at most `limit`, the oldest first.

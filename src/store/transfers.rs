@@ -111,13 +111,26 @@ pub async fn find_id_by_stripe(
     Ok(sqlx::query_scalar(SQL).bind(stripe_transfer).fetch_optional(conn).await?)
 }
 
+/// Those of these transfers at Stripe that are known as ours.
+pub async fn list_known_at_stripe(
+    conn: &mut PgConnection,
+    stripe_transfers: &[&str],
+) -> Result<Vec<String>, StoreError> {
+    const SQL: &str = "-- list_known_at_stripe
+        select stripe_transfer from transfers where stripe_transfer = any($1)";
+    if stripe_transfers.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(sqlx::query_scalar(SQL).bind(stripe_transfers).fetch_all(conn).await?)
+}
+
 /// Whose transfers are to be looked at again.
 #[derive(Clone, Copy, Debug)]
 pub enum Of<'a> {
-    /// One account's.
-    Destination(&'a str),
-    /// Those tied to one top-up.
-    Topup(&'a str),
+    /// These accounts'.
+    Destinations(&'a [&'a str]),
+    /// Those tied to these top-ups.
+    Topups(&'a [&'a str]),
 }
 
 /// The ids of transfers that wait or are under way.
@@ -127,13 +140,17 @@ pub async fn list_open_ids(
     of: Of<'_>,
 ) -> Result<Vec<String>, StoreError> {
     const BY_DESTINATION: &str = "-- list_open_ids
-        select id from transfers where livemode = $1 and destination = $2 and status in ('waiting', 'releasing')";
+        select id from transfers
+        where livemode = $1 and destination = any($2) and status in ('waiting', 'releasing')";
     const BY_TOPUP: &str = "-- list_open_ids
-        select id from transfers where livemode = $1 and topup = $2 and status in ('waiting', 'releasing')";
+        select id from transfers where livemode = $1 and topup = any($2) and status in ('waiting', 'releasing')";
     let (sql, of) = match of {
-        Of::Destination(account) => (BY_DESTINATION, account),
-        Of::Topup(topup) => (BY_TOPUP, topup),
+        Of::Destinations(accounts) => (BY_DESTINATION, accounts),
+        Of::Topups(topups) => (BY_TOPUP, topups),
     };
+    if of.is_empty() {
+        return Ok(Vec::new());
+    }
     Ok(sqlx::query_scalar(sql).bind(livemode).bind(of).fetch_all(conn).await?)
 }
 

@@ -63,8 +63,8 @@ pub async fn understand(
             where event_id = $1 and created = $2
             returning seq, subject_kind, subject, livemode, event_id, created, received_at, ignored
         )
-        insert into tasks (id, kind, subject, livemode, event_id, event_created, received_at, run_at)
-        select seq, subject_kind, subject, livemode, event_id, created, received_at, $6 from understood
+        insert into tasks (id, kind, subject, livemode, event_id, event_created, received_at, run_at, alone)
+        select seq, subject_kind, subject, livemode, event_id, created, received_at, $6, false from understood
         where ignored is null";
     sqlx::query(SQL)
         .bind(&event.event_id)

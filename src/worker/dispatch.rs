@@ -6,7 +6,7 @@ use crate::domain::ids::{AccountId, ReversalId, StripeTransferId, TopupId, Trans
 use crate::domain::money::Currency;
 use crate::domain::task::Kind;
 use crate::flows::{
-    self, Context, FlowError, backfill, catch_up, forecast, fund_transfers, observe_transfer,
+    self, Context, FlowError, apply_events, backfill, catch_up, forecast, fund_transfers, observe_transfer,
     project_account, reconcile, release_transfer, reverse_transfer, track_topup, watch_balance,
     watch_platform,
 };
@@ -45,7 +45,7 @@ pub async fn run(ctx: &Context, work: &Work) -> Result<Option<OffsetDateTime>, F
         Kind::Account => {
             let id = AccountId::parse(subject).map_err(|_| no_id("account"))?;
             if work.of_events() {
-                project_account::apply(ctx, &id, &events).await?;
+                apply_events::alone(ctx, work.kind, subject, &events).await?;
                 return Ok(None);
             }
             project_account::confirm(ctx, &id).await
@@ -53,7 +53,7 @@ pub async fn run(ctx: &Context, work: &Work) -> Result<Option<OffsetDateTime>, F
         Kind::Topup => {
             let id = TopupId::parse(subject).map_err(|_| no_id("top-up"))?;
             if work.of_events() {
-                track_topup::apply(ctx, &id, &events).await?;
+                apply_events::alone(ctx, work.kind, subject, &events).await?;
                 return Ok(None);
             }
             track_topup::look(ctx, &id).await

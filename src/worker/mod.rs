@@ -2,5 +2,6 @@
 
 pub mod dispatch;
 pub mod driver;
+pub mod fresh;
 pub mod upkeep;
 pub mod wake;

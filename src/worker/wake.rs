@@ -22,7 +22,8 @@ const COALESCE: Duration = Duration::from_millis(5);
 /// A bell between the parts of one process and, through Postgres, between processes.
 #[derive(Clone, Debug, Default)]
 pub struct Wake {
-    local: Arc<Notify>,
+    due: Arc<Notify>,
+    fresh: Arc<Notify>,
     outgoing: Arc<Notify>,
 }
 
@@ -37,9 +38,19 @@ impl Wake {
         self.outgoing.notify_one();
     }
 
-    /// Waits for a signal, at most `patience`.
+    /// Waits for a signal that something may be due, at most `patience`.
     pub async fn wait(&self, patience: Duration) {
-        let _ = tokio::time::timeout(patience.min(POLL), self.local.notified()).await;
+        let _ = tokio::time::timeout(patience.min(POLL), self.due.notified()).await;
+    }
+
+    /// Waits for a signal that fresh events may be there.
+    pub async fn wait_fresh(&self) {
+        let _ = tokio::time::timeout(POLL, self.fresh.notified()).await;
+    }
+
+    fn pass_on(&self) {
+        self.due.notify_one();
+        self.fresh.notify_one();
     }
 
     /// Passes signals on until cancelled: from this process to its own worker and to others, and from
@@ -48,7 +59,7 @@ impl Wake {
         let outward = async {
             loop {
                 self.outgoing.notified().await;
-                self.local.notify_one();
+                self.pass_on();
                 if let Err(error) = announce(&pool).await {
                     tracing::debug!(%error, "other processes were not notified");
                 }
@@ -74,10 +85,10 @@ impl Wake {
         let mut listener = PgListener::connect_with(pool).await?;
         listener.listen(tasks::CHANNEL).await?;
         // Whatever was due before the listener was armed is looked for now.
-        self.local.notify_one();
+        self.pass_on();
         loop {
             listener.recv().await?;
-            self.local.notify_one();
+            self.pass_on();
         }
     }
 }

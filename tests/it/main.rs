@@ -8,6 +8,7 @@
 
 mod audit;
 mod batch;
+mod batches;
 mod campaign;
 mod controls;
 mod crash;

@@ -1,0 +1,196 @@
+//! Writes down what is held of top-ups after new evidence: bookings, rows, history, and the bells of what depends on
+//! them. Everybody who does holds the locks of the currencies first, then those of the top-ups.
+
+use sqlx::PgConnection;
+use time::{Duration, OffsetDateTime};
+
+use super::rings::Rings;
+use super::topup_evidence::{fold_kept, settle};
+use super::{Context, FlowError};
+use crate::domain::event::BALANCE_SUBJECT;
+use crate::domain::forecast;
+use crate::domain::ids::TopupId;
+use crate::domain::ledger::Entry;
+use crate::domain::money::Currency;
+use crate::domain::task::Kind;
+use crate::domain::topup::Status;
+use crate::domain::topup::story::steps;
+use crate::store::db::StoreError;
+use crate::store::outbox::StoredEvent;
+use crate::store::topups::{self, ChangedFace, Topup, Written};
+use crate::store::transfers::{Of, list_open_ids};
+use crate::store::{controls, ledger};
+
+/// A pending top-up's status is asked for this often at most: its events tell in time.
+pub const PENDING_LOOK: Duration = Duration::seconds(30);
+
+/// What was told of one top-up.
+#[derive(Debug)]
+pub struct Told<'a> {
+    /// Which one.
+    pub id: TopupId,
+    /// Oldest first.
+    pub events: &'a [&'a StoredEvent],
+    /// In which currencies it may be booked, by these events.
+    pub currencies: Vec<Currency>,
+}
+
+/// A top-up before and after new evidence.
+#[derive(Debug)]
+pub struct Changed {
+    /// Its id.
+    pub id: TopupId,
+    /// What was held; `None` where nothing was.
+    pub before: Option<Topup>,
+    /// What is held now.
+    pub after: Topup,
+}
+
+/// Folds events into top-ups and books what follows; returns those whose events can't be applied. They must be
+/// sorted by id.
+pub async fn apply(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    told: &[Told<'_>],
+    rings: &mut Rings,
+    now: OffsetDateTime,
+) -> Result<Vec<(String, FlowError)>, FlowError> {
+    let mut failed = Vec::new();
+    if told.is_empty() {
+        return Ok(failed);
+    }
+    let ids: Vec<&str> = told.iter().map(|told| told.id.as_str()).collect();
+    let currencies = told.iter().flat_map(|told| told.currencies.iter().copied()).collect();
+    let mut held = lock(tx, ctx, &ids, currencies).await?;
+    let mut changed = Vec::with_capacity(told.len());
+    for Told { id, events, .. } in told {
+        let before = held.remove(id.as_str());
+        let mut after = before.clone();
+        match (events.iter().try_for_each(|event| fold_kept(&mut after, event)), after) {
+            (Ok(()), Some(after)) => {
+                if let Some(at) = look_due(before.as_ref(), &after, now) {
+                    rings.add(Kind::Topup, id.as_str(), at);
+                }
+                changed.push(Changed { id: id.clone(), before, after });
+            }
+            (Ok(()), None) => {}
+            (Err(error), _) => failed.push((id.to_string(), error)),
+        }
+    }
+    record(tx, ctx, changed, rings, now).await?;
+    Ok(failed)
+}
+
+/// When to look at Stripe after news: at once where they leave a doubt or money to be proven.
+fn look_due(before: Option<&Topup>, topup: &Topup, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    let new = before.is_none_or(|before| before.status != topup.status);
+    let proven = topup.proof.as_ref().is_some_and(|proof| proof.available);
+    match topup.status {
+        _ if topup.standing.doubted => Some(now),
+        Status::Pending => new.then_some(now + PENDING_LOOK),
+        Status::Succeeded | Status::Unknown => (new && !proven).then_some(now),
+        Status::Failed | Status::Canceled | Status::Reversed => None,
+    }
+}
+
+/// Takes the locks of every currency that may be booked, in order, then those of the top-ups; returns what is held of
+/// them. The ids must be sorted.
+pub async fn lock(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    ids: &[&str],
+    mut currencies: Vec<Currency>,
+) -> Result<std::collections::BTreeMap<String, Topup>, StoreError> {
+    currencies.extend(topups::list_currencies(tx, ctx.livemode, ids).await?);
+    currencies.sort_unstable();
+    currencies.dedup();
+    for currency in currencies {
+        controls::lock_funds(tx, ctx.livemode, currency).await?;
+    }
+    topups::list_for_update(tx, ctx.livemode, ids).await
+}
+
+/// Decides the settlements, books the differences, writes the rows, and notes what depends on them.
+pub async fn record(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    mut changed: Vec<Changed>,
+    rings: &mut Rings,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let funds_since = controls::get_funds_since(tx).await?;
+    for Changed { id, after, .. } in &mut changed {
+        let was_settled = after.settled;
+        let Some(settlement) = settle(after, ctx.rule, funds_since) else { continue };
+        if settlement.settled && !was_settled {
+            after.settled_at = Some(now);
+        }
+        book(tx, ctx, id, after, (settlement.booked_minor, settlement.currency), rings, now).await?;
+    }
+    let rows: Vec<Written<'_>> =
+        changed.iter().map(|changed| Written { id: changed.id.as_str(), topup: &changed.after }).collect();
+    topups::put_all(tx, ctx.livemode, &rows, now).await?;
+    topups::insert_changes(tx, ctx.livemode, &faces(&changed), now).await?;
+    let waits = |topup: &Topup| topup.known().map(|known| known.waiting(topup.settled));
+    let mut decided_on = Vec::new();
+    for Changed { id, before, after } in &changed {
+        let comes = |topup: &Topup| (topup.currency, topup.settled, topup.status, topup.expected_at());
+        if before.as_ref().map(comes) != Some(comes(after)) {
+            let currency = after.proof.as_ref().map(|proof| proof.currency).or(after.currency);
+            if let Some(currency) = currency {
+                rings.add(Kind::Forecast, currency.as_str(), now + forecast::AFTER);
+            }
+        }
+        if before.as_ref().and_then(waits) != waits(after) {
+            decided_on.push(id.as_str());
+        }
+    }
+    for id in list_open_ids(tx, ctx.livemode, Of::Topups(&decided_on)).await? {
+        rings.add(Kind::Transfer, id, now);
+    }
+    Ok(())
+}
+
+/// The steps to be added to the histories.
+fn faces(changed: &[Changed]) -> Vec<ChangedFace<'_>> {
+    let face = |changed: &'_ Changed| {
+        let face = changed.after.face()?;
+        let steps = steps(changed.before.as_ref().and_then(Topup::face).as_ref(), &face);
+        (!steps.is_empty()).then_some((face, steps))
+    };
+    changed
+        .iter()
+        .filter_map(|changed| {
+            let (face, steps) = face(changed)?;
+            Some(ChangedFace { id: changed.id.as_str(), topup: &changed.after, face, steps })
+        })
+        .collect()
+}
+
+/// Brings the ledger from what it holds for this top-up to what it should hold.
+async fn book(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    id: &TopupId,
+    topup: &mut Topup,
+    (wanted_minor, currency): (i64, Currency),
+    rings: &mut Rings,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    // Money once booked is taken back in the currency it was booked in.
+    let booked_in = topup.booked_currency.filter(|_| topup.booked_minor != 0).unwrap_or(currency);
+    let target_minor = if booked_in == currency { wanted_minor } else { 0 };
+    if target_minor == topup.booked_minor {
+        return Ok(());
+    }
+    topup.bookings += 1;
+    let entry = Entry::settlement(id, topup.bookings, topup.booked_minor, target_minor);
+    ledger::post(tx, ctx.livemode, booked_in, &entry, now).await?;
+    (topup.booked_minor, topup.booked_currency) = (target_minor, Some(booked_in));
+    rings.add(Kind::Funds, booked_in.as_str(), now);
+    rings.add(Kind::Balance, BALANCE_SUBJECT, now);
+    Ok(())
+}
