@@ -20,7 +20,7 @@ use crate::domain::limits::{Limits, ReleaseOrder};
 use crate::domain::topup::Rule;
 use crate::flows::receive::Intake;
 use crate::flows::{Context, catch_up, upkeep};
-use crate::http::{self, AdminKey, AppState};
+use crate::http::{self, AdminKey, AppState, Door};
 use crate::store::db;
 use crate::stripe::client::{Client, ClientConfig};
 use crate::stripe::signature::SigningSecret;
@@ -158,6 +158,7 @@ pub async fn start(plan: Plan, clock: Clock) -> anyhow::Result<Running> {
         ctx,
         intake,
         admin_key: plan.admin_key.as_ref().map(AdminKey::of),
+        door: Door::default(),
         metrics: Arc::new(move || metrics.render()),
         wake: wake.bell(),
     };

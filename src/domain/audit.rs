@@ -65,6 +65,8 @@ actions! {
     KeyCreated = "key.created",
     /// A key was taken back.
     KeyRevoked = "key.revoked",
+    /// A key was turned away: it was taken back, or does not reach so far. Of many alike one a minute.
+    CallRefused = "call.refused",
 }
 
 /// What a row says.

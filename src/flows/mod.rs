@@ -22,6 +22,7 @@ use crate::stripe::error::StripeError;
 pub mod account_evidence;
 pub mod account_record;
 pub mod adjust_funds;
+pub mod admit;
 pub mod apply_events;
 pub mod attempt_record;
 pub mod backfill;

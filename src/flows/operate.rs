@@ -4,7 +4,6 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
-use time::Duration;
 use uuid::Uuid;
 
 use super::order::{Answer, Begun, Ordered, begin};
@@ -16,9 +15,6 @@ use crate::store::db::StoreError;
 use crate::store::{controls, keys, tasks, views};
 
 pub use crate::store::keys::{Key, Scope};
-
-/// A key's last use is noted at most this often.
-const NOTED_EVERY: Duration = Duration::minutes(1);
 
 /// Why an order was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -41,23 +37,6 @@ impl From<sqlx::Error> for OperateError {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
     }
-}
-
-/// Who calls with the secret of this SHA-256, and how far that reaches; none for a key that does not exist
-/// or was taken back.
-pub async fn authenticate(
-    ctx: &Context,
-    secret_hash: &[u8; 32],
-) -> Result<Option<(Actor, Scope)>, StoreError> {
-    let now = ctx.clock.now();
-    let mut conn = ctx.pool.acquire().await?;
-    let Some(key) = keys::find_by_hash(&mut conn, secret_hash).await? else { return Ok(None) };
-    let noted_since = now - NOTED_EVERY;
-    if key.last_used_at.is_none_or(|used| used <= noted_since) {
-        keys::touch_if_older(&mut conn, &key.id, now, noted_since).await?;
-    }
-    let scope = key.scope();
-    Ok(Some((Actor { id: key.id }, scope)))
 }
 
 /// Stops all releases for a cause, or with `None` lets them go on; both may be repeated. `reason` is what the

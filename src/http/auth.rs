@@ -1,6 +1,6 @@
 //! Who calls, and how far that reaches.
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use super::error::{Code, Problem};
 use super::state::{AppState, Shared, hash};
 use crate::flows::Actor;
-use crate::flows::operate::{Scope, authenticate};
+use crate::flows::admit::{self, Caller, Cause, Scope};
 
 /// The bootstrap key's name in the records.
 const ADMIN: &str = "admin";
@@ -23,12 +23,7 @@ macro_rules! callers {
             type Rejection = Problem;
 
             async fn from_request_parts(parts: &mut Parts, state: &Shared) -> Result<Self, Problem> {
-                let (actor, scope) = caller(state, parts).await?;
-                tracing::Span::current().record("caller", actor.id.as_str());
-                if scope < Scope::$scope {
-                    return Err(forbidden(scope, Scope::$scope));
-                }
-                Ok(Self(actor))
+                admit(state, parts, Scope::$scope).await.map(Self)
             }
         }
     )*};
@@ -48,19 +43,59 @@ callers! {
 #[derive(Clone, Debug)]
 pub(super) struct Known(pub(super) Actor);
 
-async fn caller(state: &AppState, parts: &Parts) -> Result<(Actor, Scope), Problem> {
+/// Lets in whose key reaches so far. A key that was taken back, or that does not, leaves a row in the audit log.
+async fn admit(state: &AppState, parts: &Parts, needs: Scope) -> Result<Actor, Problem> {
     if let Some(Known(actor)) = parts.extensions.get() {
-        return Ok((actor.clone(), Scope::Admin));
+        tracing::Span::current().record("caller", actor.id.as_str());
+        return Ok(actor.clone());
     }
     let Some(secret) = bearer(&parts.headers) else {
         return Err(unauthorized("Send `Authorization: Bearer KEY`, once."));
     };
     let secret_hash = hash(secret);
     if state.admin_key.as_ref().is_some_and(|key| key.matches(&secret_hash)) {
-        return Ok((Actor { id: ADMIN.to_owned() }, Scope::Admin));
+        tracing::Span::current().record("caller", ADMIN);
+        return Ok(Actor { id: ADMIN.to_owned() });
     }
-    let known = authenticate(&state.ctx, &secret_hash).await?;
-    known.ok_or_else(|| unauthorized("The key is unknown or was revoked; use another one."))
+    let unknown = || unauthorized("The key is unknown or was revoked; use another one.");
+    match identify(state, secret_hash).await?.ok_or_else(unknown)? {
+        Caller::Known(actor, has) => {
+            tracing::Span::current().record("caller", actor.id.as_str());
+            if has >= needs {
+                return Ok(actor);
+            }
+            turn_away(state, parts, &actor, Cause::Scope { has, needs }).await;
+            Err(forbidden(has, needs))
+        }
+        Caller::Revoked(actor) => {
+            tracing::Span::current().record("caller", actor.id.as_str());
+            turn_away(state, parts, &actor, Cause::Revoked).await;
+            Err(unknown())
+        }
+    }
+}
+
+async fn identify(state: &AppState, secret_hash: [u8; 32]) -> Result<Option<Caller>, Problem> {
+    let now = state.ctx.clock.now();
+    let era = match state.door.recall(&secret_hash, now) {
+        Ok(caller) => return Ok(Some(caller)),
+        Err(era) => era,
+    };
+    let found = admit::identify(&state.ctx, &secret_hash).await?;
+    if let Some(caller) = &found {
+        state.door.remember(secret_hash, caller, now, era);
+    }
+    Ok(found)
+}
+
+async fn turn_away(state: &AppState, parts: &Parts, actor: &Actor, cause: Cause) {
+    let route = parts.extensions.get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
+    let call = format!("{} {route}", parts.method);
+    metrics::counter!("sluicegate_refused_calls_total").increment(1);
+    let Some(unrecorded) = state.door.note_refusal(&actor.id, &call, state.ctx.clock.now()) else { return };
+    if let Err(error) = admit::turn_away(&state.ctx, actor, &call, cause, unrecorded).await {
+        tracing::error!(%error, key = actor.id, call, "a key was turned away, and that could not be put on record");
+    }
 }
 
 /// The secret after `Bearer`, which may be written in any case; none where the header is missing, repeated,

@@ -6,6 +6,7 @@
 mod api;
 mod auth;
 mod document;
+mod door;
 mod error;
 mod extract;
 mod health;
@@ -18,5 +19,6 @@ mod state;
 mod webhook;
 pub mod words;
 
+pub use self::door::Door;
 pub use self::router::{document, in_process, intake_only, operations, public, whole};
 pub use self::state::{AdminKey, AppState};

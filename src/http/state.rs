@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::Notify;
 
+use super::door::Door;
 use super::error::Problem;
 use crate::flows::Context;
 use crate::flows::receive::Intake;
@@ -50,6 +51,8 @@ pub struct AppState {
     pub intake: Intake,
     /// The bootstrap key, if there is one.
     pub admin_key: Option<AdminKey>,
+    /// Who was let in or turned away a moment ago.
+    pub door: Door,
     /// Renders all metrics as Prometheus text.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Told after each write, so that this process's worker looks at once.

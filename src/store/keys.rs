@@ -81,11 +81,11 @@ pub async fn insert(
     Ok(query.bind(created_by).bind(now).fetch_one(conn).await?)
 }
 
-/// The key with this secret, unless it was taken back.
+/// The key with this secret, in force or taken back.
 pub async fn find_by_hash(conn: &mut PgConnection, secret_hash: &[u8]) -> Result<Option<Key>, StoreError> {
     const SQL: &str = "-- find_key_by_hash
         select id, name, scope, created_at, created_by, last_used_at, revoked_at from api_keys
-        where secret_hash = $1 and revoked_at is null";
+        where secret_hash = $1";
     Ok(sqlx::query_as(SQL).bind(secret_hash).fetch_optional(conn).await?)
 }
 

@@ -23,6 +23,7 @@ mod lifecycle;
 mod platform;
 mod readiness;
 mod rebuild;
+mod refused;
 mod repair;
 mod restore;
 mod reversals;

@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::config::Flags;
 use crate::flows::receive::Intake;
 use crate::flows::{Actor, Context};
-use crate::http::{self, AppState};
+use crate::http::{self, AppState, Door};
 use crate::store::{db, tasks};
 use crate::telemetry;
 
@@ -115,7 +115,8 @@ impl Api {
         // Nothing is delivered here: there are no secrets, and no route that leads to it.
         let ourselves = Arc::new(RwLock::default());
         let intake = Intake::open(pool.clone(), Vec::new(), 0, ourselves, Arc::clone(&bell));
-        let state = AppState { ctx, intake, admin_key: None, metrics: Arc::new(String::new), wake: bell };
+        let (door, metrics) = (Door::default(), Arc::new(String::new));
+        let state = AppState { ctx, intake, admin_key: None, door, metrics, wake: bell };
         let caller = Actor { id: person::on_record() };
         Ok(Self { router: http::in_process(state, caller), pool, database })
     }

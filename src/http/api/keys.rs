@@ -91,6 +91,8 @@ pub(in crate::http) async fn revoke(
     params.finish()?;
     let id = ids::KeyId::parse(&id).map_err(|_| Problem::key_unknown())?;
     let revoked = operate::revoke_key(&state.ctx, &actor, &id).await;
+    // Whatever became of the order: the database says whose a key is.
+    state.door.forget_keys();
     revoked.map(|key| Json(ApiKey::of(&key))).map_err(|error| match error {
         OperateError::NotFound => Problem::key_unknown(),
         other => other.into(),
