@@ -10,6 +10,7 @@ mod rebuild;
 mod sandbox;
 mod serve;
 pub mod service;
+mod setup_webhooks;
 mod shell;
 mod simulate;
 
@@ -64,6 +65,12 @@ enum Command {
     /// Search Stripe's event list for events that were never delivered, and store them
     #[command(after_help = "Example:\n  sluicegate backfill --since 2026-11-22T10:00:00Z")]
     Backfill(backfill::Args),
+    /// Make or repair both webhook endpoints at Stripe, and print new secrets once
+    #[command(
+        name = "setup-webhooks",
+        after_help = "Example:\n  sluicegate setup-webhooks --url https://pay.example.com"
+    )]
+    SetupWebhooks(setup_webhooks::Args),
     #[command(flatten)]
     Shell(shell::Command),
     /// Run the service as real processes under seeded faults, kills and lost events, and check that money moved
@@ -161,6 +168,7 @@ async fn dispatch(command: Command) -> Result<bool, Failed> {
             rebuild::run(settings, output).await
         }
         Command::Backfill(args) => backfill::run(&args).await.map(|()| true),
+        Command::SetupWebhooks(args) => setup_webhooks::run(&args).await.map(|()| true),
         Command::Shell(command) => shell::run(command).await.map(|()| true),
         Command::Completions(args) => {
             completions::print(&args, &mut whole());

@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod audit;
+pub mod endpoint;
 pub mod event;
 pub mod evidence;
 pub mod forecast;

@@ -43,6 +43,7 @@ pub mod release_transfer;
 pub mod request_transfer;
 pub mod reverse_transfer;
 pub mod rings;
+pub mod subscribe;
 pub mod topup_evidence;
 pub mod topup_record;
 pub mod track_topup;

@@ -37,6 +37,7 @@ mod lists;
 mod moments;
 mod onboarding;
 mod payouts;
+mod permissions;
 mod pump;
 mod routes;
 mod state;

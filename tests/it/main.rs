@@ -36,3 +36,4 @@ mod topups;
 mod topups_shown;
 mod transfers;
 mod webhook;
+mod webhook_setup;
