@@ -18,7 +18,7 @@ use super::auth::Known;
 use super::document::{self, Document};
 use super::extract::MAX_BODY;
 use super::state::{AppState, Shared};
-use super::{health, layers, webhook};
+use super::{docs, health, layers, webhook};
 use crate::flows::Actor;
 
 /// What Stripe and load balancers reach.
@@ -69,7 +69,11 @@ fn probes() -> OpenApiRouter<Shared> {
 }
 
 fn description() -> OpenApiRouter<Shared> {
-    described().routes(at("/openapi.json", routes!(document::show)))
+    described()
+        .routes(at("/openapi.json", routes!(document::show)))
+        .routes(at("/docs", routes!(docs::page)))
+        .routes(at("/docs/page.js", routes!(docs::script)))
+        .routes(at("/docs/page.css", routes!(docs::style)))
 }
 
 fn v1() -> OpenApiRouter<Shared> {
