@@ -2,6 +2,7 @@
 
 mod audit;
 mod backfill;
+mod bench;
 mod completions;
 pub mod database;
 mod demo;
@@ -80,6 +81,14 @@ enum Command {
     /// A replica of a simulation, with its orders on standard input
     #[command(hide = true)]
     Replica,
+    /// Measure the whole path under load, beside yardsticks of the same run
+    #[command(
+        after_help = "Example:\n  sluicegate bench --against pgbench --only throughput,drain --rounds 3\n\nNeeds a release build and no configuration. What each figure means: docs/PERFORMANCE.md."
+    )]
+    Bench(Box<bench::Args>),
+    /// The naive handler that the bench measures beside
+    #[command(hide = true)]
+    Naive,
     /// Check the audit log
     #[command(subcommand, arg_required_else_help = true)]
     #[command(after_help = "Example:\n  sluicegate audit verify")]
@@ -178,6 +187,14 @@ async fn dispatch(command: Command) -> Result<bool, Failed> {
         Command::Replica => {
             telemetry::init(None, std::env::var("RUST_LOG").ok().as_deref());
             simulate::replica::run().await?;
+            Ok(true)
+        }
+        Command::Bench(args) => {
+            telemetry::init(None, Some("error"));
+            Ok(bench::run(&args).await?)
+        }
+        Command::Naive => {
+            bench::naive().await?;
             Ok(true)
         }
         Command::Audit(audit::Command::Verify { expect, output, flags }) => {

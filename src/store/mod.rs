@@ -26,5 +26,6 @@ pub mod sweeps;
 pub mod tasks;
 pub mod topups;
 pub mod transfers;
+pub mod trial;
 pub mod unhandled;
 pub mod views;

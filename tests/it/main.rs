@@ -9,6 +9,7 @@
 mod audit;
 mod batch;
 mod batches;
+mod bench;
 mod campaign;
 mod controls;
 mod crash;
