@@ -102,7 +102,7 @@ impl World {
             bell: Arc::new(Notify::new()),
         };
         let id = world.new_id("acct_");
-        world.platform = Account::platform(&id, world.now_s());
+        world.platform = Account::platform(&id, &config.country, world.now_s());
         world
     }
 

@@ -12,6 +12,7 @@ mod batches;
 mod bench;
 mod campaign;
 mod controls;
+mod corridors;
 mod crash;
 mod document;
 mod embedded;
