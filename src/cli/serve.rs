@@ -20,6 +20,13 @@ const CONNECTIONS: u32 = 24;
 
 /// Runs the service until it is told to stop.
 pub async fn run(settings: Settings) -> Result<bool, Failed> {
+    let not_obeyed = not_obeyed(&settings);
+    for setting in &not_obeyed {
+        eprintln!("error: {setting} is set, but this version does not obey it yet: unset it");
+    }
+    if !not_obeyed.is_empty() {
+        return Err(Failed::Usage);
+    }
     let (data_dir, bin_dir) = (settings.data_dir.clone(), settings.pg_bin_dir.clone());
     let intake = settings.runs(Role::Intake);
     let plan = plan(&settings, String::new(), intake)?;
@@ -39,6 +46,13 @@ pub async fn run(settings: Settings) -> Result<bool, Failed> {
     service.stop().await;
     database.stop().await;
     Ok(true)
+}
+
+/// Controls over money that would silently not be obeyed. A stop at the start is better than a payment that
+/// somebody thought was held back.
+fn not_obeyed(settings: &Settings) -> Vec<&'static str> {
+    let set = [("SLUICEGATE_CORRIDORS", settings.corridors.is_some())];
+    set.into_iter().filter_map(|(name, set)| set.then_some(name)).collect()
 }
 
 /// The plan that the settings make; `intake` says whether webhooks are received, which needs their secrets.
@@ -103,7 +117,7 @@ fn assemble(
         livemode,
         webhook_secrets,
         tolerance: short(settings.signature_tolerance),
-        policy: settings.readiness.clone().with_corridors(settings.corridors.clone()),
+        policy: settings.readiness.clone(),
         rule: settings.settlement,
         max_age: short(settings.readiness_max_age),
         grace: short(settings.unknown_outcome_grace),
@@ -117,6 +131,7 @@ fn assemble(
         release_order: settings.release_order,
         reconcile_every: settings.reconcile_every.map(short),
         backfill_every: settings.backfill_every.map(short),
+        retention: short(settings.retention),
         roles: service::Roles {
             intake: settings.runs(Role::Intake),
             worker: settings.runs(Role::Worker),

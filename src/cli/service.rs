@@ -19,7 +19,7 @@ use crate::domain::account::Policy;
 use crate::domain::limits::{Limits, ReleaseOrder};
 use crate::domain::topup::Rule;
 use crate::flows::receive::Intake;
-use crate::flows::{Context, Home, catch_up, upkeep};
+use crate::flows::{Context, catch_up, upkeep};
 use crate::http::{self, AdminKey, AppState, Door};
 use crate::store::db;
 use crate::stripe::client::{Client, ClientConfig};
@@ -85,6 +85,8 @@ pub struct Plan {
     pub reconcile_every: Option<Duration>,
     /// How often Stripe's event list is searched for what never arrived; `None`: never.
     pub backfill_every: Option<Duration>,
+    /// How long settled events are kept.
+    pub retention: Duration,
     /// Which parts run.
     pub roles: Roles,
     /// How the worker runs.
@@ -103,6 +105,8 @@ pub struct Running {
     pool: PgPool,
 }
 
+/// How long settled events are kept where nothing else is said.
+pub const RETENTION: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// How long the database may be away at the start.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -227,8 +231,7 @@ pub(super) fn context(plan: &Plan, pool: PgPool, clock: Clock) -> anyhow::Result
         stripe: Arc::new(Client::new(plan.stripe.clone())?),
         clock,
         livemode: plan.livemode,
-        conditions: plan.policy.clone(),
-        home: Home::default(),
+        policy: plan.policy.clone(),
         rule: plan.rule,
         max_age: long(plan.max_age),
         grace: long(plan.grace),
@@ -237,6 +240,7 @@ pub(super) fn context(plan: &Plan, pool: PgPool, clock: Clock) -> anyhow::Result
         release_order: plan.release_order,
         backfill_every: plan.backfill_every.map(long),
         reconcile_every: plan.reconcile_every.map(long),
+        retention: long(plan.retention),
         longest_call: plan.stripe.timeout,
     })
 }

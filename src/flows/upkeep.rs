@@ -23,9 +23,12 @@ const DEFAULT_FUNDS_SINCE: Duration = Duration::hours(1);
 /// may have changed while nothing ran.
 pub async fn begin(ctx: &Context, funds_since: Option<OffsetDateTime>) -> Result<(), FlowError> {
     let now = ctx.clock.now();
-    // On its own: making partitions locks the whole table until the transaction ends.
+    // On its own: making partitions locks the whole table until the transaction ends. Where somebody holds that in
+    // use for long, the default partition takes what has none of its own, and the hourly upkeep tries again.
     let mut conn = ctx.pool.acquire().await?;
-    outbox::ensure_partitions(&mut conn, now).await?;
+    if let Err(error) = outbox::ensure_partitions(&mut conn, now).await {
+        tracing::warn!(%error, "the outbox's partitions have to wait");
+    }
     drop(conn);
     let mut tx = ctx.pool.begin().await?;
     controls::ensure_installation(&mut tx, now, now - DEFAULT_FUNDS_SINCE, funds_since).await?;
@@ -49,9 +52,8 @@ pub async fn begin(ctx: &Context, funds_since: Option<OffsetDateTime>) -> Result
 /// Who the platform is, as far as an earlier run learned it.
 pub async fn ourselves(ctx: &Context) -> Result<Ourselves, FlowError> {
     let mut conn = ctx.pool.acquire().await?;
-    let held = platforms::get(&mut conn, ctx.livemode).await?;
-    ctx.home.learn(held.country.as_deref());
-    let platform = held.account.and_then(|id| AccountId::parse(&id).ok());
+    let platform = platforms::get(&mut conn, ctx.livemode).await?.account;
+    let platform = platform.and_then(|id| AccountId::parse(&id).ok());
     Ok(Ourselves { livemode: ctx.livemode, platform })
 }
 

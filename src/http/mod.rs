@@ -5,7 +5,6 @@
 
 mod api;
 mod auth;
-mod docs;
 mod document;
 mod door;
 mod error;
@@ -18,7 +17,7 @@ pub mod refusals;
 mod router;
 mod state;
 mod webhook;
-mod words;
+pub mod words;
 
 pub use self::door::Door;
 pub use self::router::{document, in_process, intake_only, operations, public, whole};

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use sqlx::postgres::PgArguments;
+use sqlx::query::QueryAs;
 use sqlx::types::Json;
 use sqlx::types::time::OffsetDateTime;
-use sqlx::{FromRow, PgConnection};
+use sqlx::{FromRow, PgConnection, Postgres};
 
 use super::db::{StoreError, column, json_of};
 use crate::domain::account::{Flags, Known, Requirements};
@@ -52,7 +54,7 @@ pub struct Account {
 }
 
 #[derive(FromRow)]
-struct Row {
+pub(super) struct Row {
     account: String,
     known: bool,
     details_submitted: Option<bool>,
@@ -106,8 +108,7 @@ pub async fn find_for_share(
 ) -> Result<Option<Account>, StoreError> {
     const SQL: &str = "-- find_account_for_share
         select * from accounts where livemode = $1 and account = $2 for share";
-    let row: Option<Row> = sqlx::query_as(SQL).bind(livemode).bind(account).fetch_optional(conn).await?;
-    Ok(row.map(Row::read))
+    read_one(sqlx::query_as(SQL).bind(livemode).bind(account), conn).await
 }
 
 /// Reads an account as it is.
@@ -118,8 +119,15 @@ pub async fn find(
 ) -> Result<Option<Account>, StoreError> {
     const SQL: &str = "-- find_account
         select * from accounts where livemode = $1 and account = $2";
-    let row: Option<Row> = sqlx::query_as(SQL).bind(livemode).bind(account).fetch_optional(conn).await?;
-    Ok(row.map(Row::read))
+    read_one(sqlx::query_as(SQL).bind(livemode).bind(account), conn).await
+}
+
+/// The account that a query of a whole row finds.
+pub(super) async fn read_one(
+    query: QueryAs<'_, Postgres, Row, PgArguments>,
+    conn: &mut PgConnection,
+) -> Result<Option<Account>, StoreError> {
+    Ok(query.fetch_optional(conn).await?.map(Row::read))
 }
 
 /// Those of these accounts that have a row, by their ids, as they are.
@@ -261,29 +269,4 @@ pub async fn insert_changes(
         .execute(conn)
         .await?;
     Ok(())
-}
-
-/// The countries that accounts are in.
-pub async fn list_countries(conn: &mut PgConnection, livemode: bool) -> Result<Vec<String>, StoreError> {
-    const SQL: &str = "-- list_countries
-        select distinct country from accounts where livemode = $1 and known and country is not null limit 1000";
-    Ok(sqlx::query_scalar(SQL).bind(livemode).fetch_all(conn).await?)
-}
-
-/// Accounts, by id from beyond `after`, that are in one of these countries and are not stored as beyond the platform's
-/// borders, or the other way round.
-pub async fn list_misplaced(
-    conn: &mut PgConnection,
-    livemode: bool,
-    beyond: &[&str],
-    after: &str,
-    limit: i64,
-) -> Result<Vec<String>, StoreError> {
-    const SQL: &str = "-- list_misplaced
-        select account from accounts
-        where livemode = $1 and known and account > $3
-            and coalesce(country = any($2), false) <> (reasons @> '{corridor_unsupported}')
-        order by account limit $4";
-    let query = sqlx::query_scalar(SQL).bind(livemode).bind(beyond).bind(after).bind(limit);
-    Ok(query.fetch_all(conn).await?)
 }

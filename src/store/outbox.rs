@@ -1,7 +1,7 @@
 //! The outbox: received events and observed answers, written once.
 
 use sqlx::types::time::OffsetDateTime;
-use sqlx::{FromRow, PgConnection};
+use sqlx::{Connection, FromRow, PgConnection};
 
 use super::db::StoreError;
 use crate::domain::evidence::Fetched;
@@ -215,11 +215,24 @@ pub async fn list_by_keys(
     Ok(sqlx::query_as(SQL).bind(ids).bind(times).fetch_all(conn).await?)
 }
 
-/// Makes the weekly partitions around this instant; returns how many were new.
+/// Makes the weekly partitions around this instant; returns how many were new. Whoever holds the outbox in use is not
+/// waited for, since all deliveries would wait behind this: that is an error to try again after.
 pub async fn ensure_partitions(conn: &mut PgConnection, now: OffsetDateTime) -> Result<i32, StoreError> {
     const SQL: &str = "-- ensure_partitions
         select outbox_ensure_partitions($1)";
-    Ok(sqlx::query_scalar(SQL).bind(now).fetch_one(conn).await?)
+    let mut tx = conn.begin().await?;
+    limit_lock_waits(&mut tx).await?;
+    let made = sqlx::query_scalar(SQL).bind(now).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(made)
+}
+
+/// For the rest of the transaction, a lock that is not there within 200 ms is not waited for.
+pub(super) async fn limit_lock_waits(conn: &mut PgConnection) -> Result<(), StoreError> {
+    const SQL: &str = "-- limit_lock_waits
+        select set_config('lock_timeout', '200', true)";
+    sqlx::query(SQL).execute(conn).await?;
+    Ok(())
 }
 
 /// How many bodies that are no events are kept.

@@ -70,9 +70,13 @@ pub async fn list_unexplained(
     const SQL: &str = "-- list_unexplained
         select 'account', account from accounts a where livemode = $1 and not exists (select from outbox o
             where o.subject_kind = 'account' and o.subject = a.account and o.livemode = $1)
+            and not exists (select from baselines b
+                where b.kind = 'account' and b.subject = a.account and b.livemode = $1)
         union all
         select 'topup', topup from topups t where livemode = $1 and not exists (select from outbox o
             where o.subject_kind = 'topup' and o.subject = t.topup and o.livemode = $1)
+            and not exists (select from baselines b
+                where b.kind = 'topup' and b.subject = t.topup and b.livemode = $1)
         order by 1, 2";
     Ok(sqlx::query_as(SQL).bind(livemode).fetch_all(conn).await?)
 }

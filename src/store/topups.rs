@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use sqlx::postgres::PgArguments;
+use sqlx::query::QueryAs;
 use sqlx::types::Json;
 use sqlx::types::time::OffsetDateTime;
-use sqlx::{FromRow, PgConnection};
+use sqlx::{FromRow, PgConnection, Postgres};
 
 use super::accounts::StandingColumns;
 use super::db::StoreError;
@@ -111,7 +113,7 @@ impl Topup {
 }
 
 #[derive(FromRow)]
-struct Row {
+pub(super) struct Row {
     topup: String,
     known: bool,
     status: String,
@@ -220,8 +222,15 @@ pub async fn list_currencies(
 pub async fn find(conn: &mut PgConnection, livemode: bool, topup: &str) -> Result<Option<Topup>, StoreError> {
     const SQL: &str = "-- find_topup
         select * from topups where livemode = $1 and topup = $2";
-    let row: Option<Row> = sqlx::query_as(SQL).bind(livemode).bind(topup).fetch_optional(conn).await?;
-    Ok(row.map(Row::read))
+    read_one(sqlx::query_as(SQL).bind(livemode).bind(topup), conn).await
+}
+
+/// The top-up that a query of a whole row finds.
+pub(super) async fn read_one(
+    query: QueryAs<'_, Postgres, Row, PgArguments>,
+    conn: &mut PgConnection,
+) -> Result<Option<Topup>, StoreError> {
+    Ok(query.fetch_optional(conn).await?.map(Row::read))
 }
 
 /// Those of these top-ups that have a row, by their ids, as they are.
@@ -245,8 +254,7 @@ pub async fn find_for_share(
 ) -> Result<Option<Topup>, StoreError> {
     const SQL: &str = "-- find_topup_for_share
         select * from topups where livemode = $1 and topup = $2 for share";
-    let row: Option<Row> = sqlx::query_as(SQL).bind(livemode).bind(topup).fetch_optional(conn).await?;
-    Ok(row.map(Row::read))
+    read_one(sqlx::query_as(SQL).bind(livemode).bind(topup), conn).await
 }
 
 /// The top-ups whose money is still on its way, at most `limit`, the oldest first.

@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use super::wake::Wake;
 use crate::domain::event::Ourselves;
-use crate::flows::{Context, catch_up, look_again, upkeep, watch_platform};
+use crate::flows::retire_events::Retired;
+use crate::flows::{Context, catch_up, look_again, retire_events, upkeep, watch_platform};
 use crate::store::db::StoreError;
 use crate::store::tasks;
 
@@ -97,10 +98,11 @@ pub async fn run(
                 }
                 Err(error) => tracing::warn!(%error, "what nobody handled before is looked at later"),
             }
-            tokio::time::sleep(TIDY).await;
             if let Err(error) = upkeep::tidy(&ctx).await {
                 tracing::warn!(%error, "the upkeep of the tables has to wait");
             }
+            retire(&ctx).await;
+            tokio::time::sleep(TIDY).await;
         }
     };
     let learns = async {
@@ -120,6 +122,34 @@ pub async fn run(
     }
     if let Err(error) = upkeep::leave(&ctx, replica).await {
         tracing::debug!(%error, "this process could not say that it leaves");
+    }
+}
+
+/// Lets old weeks go, one after the other.
+async fn retire(ctx: &Context) {
+    loop {
+        match retire_events::run(ctx).await {
+            Ok(Retired::Nothing) => return,
+            Ok(Retired::Week(week, subjects)) => {
+                tracing::info!(
+                    partition = week.name,
+                    subjects,
+                    "old events were dropped; what they led to is kept"
+                );
+            }
+            Ok(Retired::Unsettled(week, events)) => {
+                tracing::warn!(
+                    partition = week.name,
+                    events,
+                    "old events are kept, since some of them still wait or failed: replay the dead letters"
+                );
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "old events are dropped later");
+                return;
+            }
+        }
     }
 }
 

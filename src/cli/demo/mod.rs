@@ -127,6 +127,7 @@ fn plan(
         release_order: ReleaseOrder::default(),
         reconcile_every: None,
         backfill_every: None,
+        retention: service::RETENTION,
         roles: service::Roles::ALL,
         worker: driver::Settings::default(),
     })

@@ -92,6 +92,7 @@ fn plan(orders: &Orders) -> anyhow::Result<Plan> {
         release_order: ReleaseOrder::Fifo,
         reconcile_every: Some(MEND_EVERY),
         backfill_every: Some(MEND_EVERY),
+        retention: service::RETENTION,
         roles: Roles::ALL,
         worker: driver::Settings { lease, lease_margin: lease / 2 - call, ..driver::Settings::default() },
     })

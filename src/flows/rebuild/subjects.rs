@@ -9,6 +9,7 @@ use crate::domain::task::Kind;
 use crate::flows::{FlowError, account_evidence, topup_evidence};
 use crate::store::accounts::{self, Account};
 use crate::store::rebuild::{self, Evidence};
+use crate::store::retention;
 use crate::store::topups::{self, Topup};
 
 /// All that was kept about one subject, or why it is left out.
@@ -30,14 +31,26 @@ impl Kept {
 
 /// Reads the evidence subject by subject.
 struct Subjects {
+    livemode: bool,
+    kind: Kind,
     read: std::vec::IntoIter<Evidence>,
     first: Option<Evidence>,
+    /// Of the subjects that nothing but a baseline is kept of, the last one that was read.
+    beyond: String,
+    bare: std::vec::IntoIter<String>,
 }
 
 impl Subjects {
     async fn open(tx: &mut PgConnection, livemode: bool, kind: Kind) -> Result<Self, FlowError> {
         rebuild::open_evidence(tx, livemode, kind.as_str()).await?;
-        Ok(Self { read: Vec::new().into_iter(), first: None })
+        Ok(Self {
+            livemode,
+            kind,
+            read: Vec::new().into_iter(),
+            first: None,
+            beyond: String::new(),
+            bare: Vec::new().into_iter(),
+        })
     }
 
     async fn next_one(&mut self, tx: &mut PgConnection) -> Result<Option<Evidence>, FlowError> {
@@ -51,11 +64,22 @@ impl Subjects {
         Ok(self.read.next())
     }
 
-    async fn next(&mut self, tx: &mut PgConnection) -> Result<Option<Kept>, FlowError> {
-        let Some(first) = self.next_one(tx).await? else {
+    /// The next subject whose events have all been dropped.
+    async fn next_bare(&mut self, tx: &mut PgConnection) -> Result<Option<Kept>, FlowError> {
+        if self.bare.as_slice().is_empty() {
+            let (kind, beyond) = (self.kind.as_str(), &self.beyond);
+            self.bare = retention::list_only_baselines(tx, self.livemode, kind, beyond).await?.into_iter();
+        }
+        let Some(subject) = self.bare.next() else {
             rebuild::close_evidence(tx).await?;
             return Ok(None);
         };
+        self.beyond.clone_from(&subject);
+        Ok(Some(Kept { subject, evidence: Vec::new() }))
+    }
+
+    async fn next(&mut self, tx: &mut PgConnection) -> Result<Option<Kept>, FlowError> {
+        let Some(first) = self.next_one(tx).await? else { return self.next_bare(tx).await };
         let mut kept = Kept { subject: first.subject.clone(), evidence: vec![first] };
         while let Some(next) = self.next_one(tx).await? {
             if next.subject != kept.subject {
@@ -77,7 +101,8 @@ pub(super) async fn check_accounts(
     let mut subjects = Subjects::open(tx, livemode, Kind::Account).await?;
     while let Some(kept) = subjects.next(tx).await? {
         let held = accounts::find(tx, livemode, &kept.subject).await?;
-        let rebuilt = account(&kept, rules)?;
+        let baseline = retention::find_account(tx, livemode, &kept.subject).await?;
+        let rebuilt = account(&kept, baseline, rules)?;
         let doubted = |account: &Option<Account>| account.as_ref().is_some_and(|a| a.standing.doubted);
         if kept.is_open() || doubted(&held) || doubted(&rebuilt) {
             report.left_out += 1;
@@ -94,8 +119,9 @@ pub(super) async fn check_accounts(
     Ok(())
 }
 
-fn account(kept: &Kept, rules: &Rules) -> Result<Option<Account>, FlowError> {
-    let mut account = None;
+/// What follows from the evidence, on top of what earlier evidence that is no longer kept had led to.
+fn account(kept: &Kept, baseline: Option<Account>, rules: &Rules) -> Result<Option<Account>, FlowError> {
+    let mut account = baseline;
     for evidence in kept.applied() {
         account_evidence::fold_kept(&mut account, &evidence.event, &rules.policy)?;
     }
@@ -112,7 +138,8 @@ pub(super) async fn check_topups(
     let mut subjects = Subjects::open(tx, livemode, Kind::Topup).await?;
     while let Some(kept) = subjects.next(tx).await? {
         let held = topups::find(tx, livemode, &kept.subject).await?;
-        let rebuilt = topup(&kept, rules, funds_since)?;
+        let baseline = retention::find_topup(tx, livemode, &kept.subject).await?;
+        let rebuilt = topup(&kept, baseline, rules, funds_since)?;
         let doubted = |topup: &Option<Topup>| topup.as_ref().is_some_and(|t| t.standing.doubted);
         if kept.is_open() || doubted(&held) || doubted(&rebuilt) {
             report.left_out += 1;
@@ -140,8 +167,13 @@ pub(super) async fn check_topups(
     Ok(())
 }
 
-fn topup(kept: &Kept, rules: &Rules, funds_since: OffsetDateTime) -> Result<Option<Topup>, FlowError> {
-    let mut topup = None;
+fn topup(
+    kept: &Kept,
+    baseline: Option<Topup>,
+    rules: &Rules,
+    funds_since: OffsetDateTime,
+) -> Result<Option<Topup>, FlowError> {
+    let mut topup = baseline;
     for evidence in kept.applied() {
         topup_evidence::fold_kept(&mut topup, &evidence.event)?;
         if let Some(topup) = &mut topup {

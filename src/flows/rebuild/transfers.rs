@@ -7,12 +7,13 @@ use sqlx::PgConnection;
 
 use super::{Report, Subject};
 use crate::domain::audit::{Action, Row};
-use crate::domain::ids::{StripeTransferId, TransferId};
+use crate::domain::ids::{AccountId, StripeTransferId, TransferId};
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
 use crate::flows::{FlowError, transfer_evidence};
 use crate::store::outbox::StoredEvent;
 use crate::store::rebuild;
+use crate::store::retention::{self, TransferBaseline};
 use crate::store::transfers::Transfer;
 use crate::store::{audit, db::StoreError};
 use crate::stripe::wire::{self, Object};
@@ -23,9 +24,37 @@ const PAGE: i64 = 1_000;
 /// What Stripe showed of a transfer, all evidence together.
 struct Shown {
     ours: Option<TransferId>,
-    last: wire::Transfer,
+    amount_minor: i64,
+    currency: String,
+    destination: Option<AccountId>,
     reversed_minor: i64,
     open: bool,
+}
+
+impl Shown {
+    fn of(seen: &wire::Transfer) -> Self {
+        Self {
+            ours: None,
+            amount_minor: seen.amount,
+            currency: seen.currency.clone(),
+            destination: seen.destination.clone(),
+            reversed_minor: 0,
+            open: false,
+        }
+    }
+
+    /// What is kept of one whose events were dropped.
+    fn kept(baseline: &TransferBaseline) -> Option<(StripeTransferId, Self)> {
+        let shown = Self {
+            ours: TransferId::parse(&baseline.transfer).ok(),
+            amount_minor: baseline.amount,
+            currency: baseline.currency.clone(),
+            destination: AccountId::parse(&baseline.destination).ok(),
+            reversed_minor: baseline.amount_reversed,
+            open: false,
+        };
+        Some((StripeTransferId::parse(&baseline.stripe_transfer).ok()?, shown))
+    }
 }
 
 pub(super) async fn check(
@@ -128,6 +157,13 @@ async fn shown_by_stripe(
     livemode: bool,
 ) -> Result<BTreeMap<StripeTransferId, Shown>, FlowError> {
     let mut shown: BTreeMap<StripeTransferId, Shown> = BTreeMap::new();
+    let mut beyond = String::new();
+    loop {
+        let page = retention::page_transfers(tx, livemode, &beyond).await?;
+        let Some(last) = page.last() else { break };
+        beyond.clone_from(&last.stripe_transfer);
+        shown.extend(page.iter().filter_map(Shown::kept));
+    }
     rebuild::open_evidence(tx, livemode, Kind::StripeTransfer.as_str()).await?;
     loop {
         let page = rebuild::next_evidence(tx).await?;
@@ -137,12 +173,7 @@ async fn shown_by_stripe(
         for evidence in page.iter().filter(|evidence| !evidence.dead) {
             let Some(seen) = read(&evidence.event) else { continue };
             let ours = transfer_evidence::our_id(&seen);
-            let entry = shown.entry(seen.id.clone()).or_insert_with(|| Shown {
-                ours: None,
-                reversed_minor: 0,
-                open: false,
-                last: seen.clone(),
-            });
+            let entry = shown.entry(seen.id.clone()).or_insert_with(|| Shown::of(&seen));
             entry.ours = entry.ours.take().or(ours);
             entry.reversed_minor = entry.reversed_minor.max(seen.amount_reversed);
             entry.open |= evidence.open;
@@ -175,8 +206,8 @@ fn check_one(transfer: &Transfer, shown: &mut BTreeMap<StripeTransferId, Shown>,
     }
     let reversed_minor = shown.reversed_minor.min(transfer.amount_minor);
     report.differs(&subject, "amount_reversed", json!(transfer.amount_reversed_minor), json!(reversed_minor));
-    report.differs(&subject, "amount", json!(transfer.amount_minor), json!(shown.last.amount));
-    report.differs(&subject, "destination", json!(transfer.destination), json!(shown.last.destination));
+    report.differs(&subject, "amount", json!(transfer.amount_minor), json!(shown.amount_minor));
+    report.differs(&subject, "destination", json!(transfer.destination), json!(shown.destination));
     let status = Status::after_reversal(transfer.amount_minor, reversed_minor);
     report.differs(&subject, "status", json!(transfer.status.as_str()), json!(status.as_str()));
 }
@@ -193,9 +224,9 @@ async fn compare_unbooked(
     let found = rebuild::list_transfers(tx, &[id.as_str()]).await?;
     let fits = |transfer: &&Transfer| {
         transfer.stripe_transfer.is_none()
-            && transfer.amount_minor == shown.last.amount
-            && transfer.currency.as_str() == shown.last.currency
-            && shown.last.destination.as_ref() == Some(&transfer.destination)
+            && transfer.amount_minor == shown.amount_minor
+            && transfer.currency.as_str() == shown.currency
+            && shown.destination.as_ref() == Some(&transfer.destination)
     };
     if found.iter().any(|transfer| fits(&transfer)) {
         let subject = Subject { livemode, kind: "transfer", id: id.as_str() };

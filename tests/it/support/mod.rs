@@ -1,6 +1,5 @@
 //! What the stories need and do not tell.
 
-pub mod document;
 pub mod events;
 pub mod postgres;
 pub mod program;
