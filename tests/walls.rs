@@ -161,6 +161,31 @@ fn http_writes_through_flows_and_reads_through_views() {
 }
 
 #[test]
+fn every_route_is_in_the_document() {
+    let mut mounted = 0;
+    for path in sources(&src().join("http")) {
+        let code = code_of(&path);
+        let is_page = path.ends_with("http/router.rs");
+        for silent in [".route(", ".route_service(", ".nest(", ".nest_service(", "Router::new()"] {
+            assert!(
+                !code.contains(silent),
+                "{}: {silent} mounts what the document does not see",
+                path.display()
+            );
+        }
+        assert!(is_page || !code.contains("routes!("), "{}: routes stand on one page", path.display());
+        if is_page {
+            let lists = code.split("routes!(").skip(1).filter_map(|after| after.split(')').next());
+            mounted = lists.map(|list| list.split(',').filter(|name| !name.trim().is_empty()).count()).sum();
+        }
+    }
+    let document = sluicegate::http::document();
+    let methods = document["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len());
+    assert_eq!(methods.sum::<usize>(), mounted, "routes on the page, and calls in the document");
+    assert!(mounted > 30, "the routes were not found: {mounted}");
+}
+
+#[test]
 fn flows_do_not_call_each_other() {
     let mut broken = Vec::new();
     for path in sources(&src().join("flows")) {

@@ -2,6 +2,7 @@
 
 mod audit;
 mod backfill;
+mod bench;
 mod completions;
 pub mod database;
 mod demo;
@@ -10,6 +11,7 @@ mod rebuild;
 mod sandbox;
 mod serve;
 pub mod service;
+mod setup_webhooks;
 mod shell;
 mod simulate;
 
@@ -64,6 +66,12 @@ enum Command {
     /// Search Stripe's event list for events that were never delivered, and store them
     #[command(after_help = "Example:\n  sluicegate backfill --since 2026-11-22T10:00:00Z")]
     Backfill(backfill::Args),
+    /// Make or repair both webhook endpoints at Stripe, and print new secrets once
+    #[command(
+        name = "setup-webhooks",
+        after_help = "Example:\n  sluicegate setup-webhooks --url https://pay.example.com"
+    )]
+    SetupWebhooks(setup_webhooks::Args),
     #[command(flatten)]
     Shell(shell::Command),
     /// Run the service as real processes under seeded faults, kills and lost events, and check that money moved
@@ -73,6 +81,14 @@ enum Command {
     /// A replica of a simulation, with its orders on standard input
     #[command(hide = true)]
     Replica,
+    /// Measure the whole path under load, beside yardsticks of the same run
+    #[command(
+        after_help = "Example:\n  sluicegate bench --against pgbench --only throughput,drain --rounds 3\n\nNeeds a release build and no configuration. What each figure means: docs/PERFORMANCE.md."
+    )]
+    Bench(Box<bench::Args>),
+    /// The naive handler that the bench measures beside
+    #[command(hide = true)]
+    Naive,
     /// Check the audit log
     #[command(subcommand, arg_required_else_help = true)]
     #[command(after_help = "Example:\n  sluicegate audit verify")]
@@ -161,6 +177,7 @@ async fn dispatch(command: Command) -> Result<bool, Failed> {
             rebuild::run(settings, output).await
         }
         Command::Backfill(args) => backfill::run(&args).await.map(|()| true),
+        Command::SetupWebhooks(args) => setup_webhooks::run(&args).await.map(|()| true),
         Command::Shell(command) => shell::run(command).await.map(|()| true),
         Command::Completions(args) => {
             completions::print(&args, &mut whole());
@@ -170,6 +187,14 @@ async fn dispatch(command: Command) -> Result<bool, Failed> {
         Command::Replica => {
             telemetry::init(None, std::env::var("RUST_LOG").ok().as_deref());
             simulate::replica::run().await?;
+            Ok(true)
+        }
+        Command::Bench(args) => {
+            telemetry::init(None, Some("error"));
+            Ok(bench::run(&args).await?)
+        }
+        Command::Naive => {
+            bench::naive().await?;
             Ok(true)
         }
         Command::Audit(audit::Command::Verify { expect, output, flags }) => {

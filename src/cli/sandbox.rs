@@ -26,6 +26,9 @@ pub struct Args {
     /// Seconds until a succeeded top-up's money is available
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
     available_after: f64,
+    /// Where the platform is: two letters
+    #[arg(long, default_value = "US")]
+    country: String,
     /// Decides ids and reordering; random unless given
     #[arg(long)]
     seed: Option<u64>,
@@ -43,6 +46,7 @@ pub async fn run(args: Args) -> anyhow::Result<bool> {
         webhook_urls: platform.chain(connect).collect::<Result<_, _>>()?,
         settle_after: seconds(args.settle_after).context("--settle-after")?,
         available_after: seconds(args.available_after).context("--available-after")?,
+        country: args.country,
         seed: args.seed.unwrap_or(u64::from_be_bytes(seed)),
         ..Config::default()
     };

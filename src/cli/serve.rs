@@ -20,13 +20,6 @@ const CONNECTIONS: u32 = 24;
 
 /// Runs the service until it is told to stop.
 pub async fn run(settings: Settings) -> Result<bool, Failed> {
-    let not_obeyed = not_obeyed(&settings);
-    for setting in &not_obeyed {
-        eprintln!("error: {setting} is set, but this version does not obey it yet: unset it");
-    }
-    if !not_obeyed.is_empty() {
-        return Err(Failed::Usage);
-    }
     let (data_dir, bin_dir) = (settings.data_dir.clone(), settings.pg_bin_dir.clone());
     let intake = settings.runs(Role::Intake);
     let plan = plan(&settings, String::new(), intake)?;
@@ -46,13 +39,6 @@ pub async fn run(settings: Settings) -> Result<bool, Failed> {
     service.stop().await;
     database.stop().await;
     Ok(true)
-}
-
-/// Controls over money that would silently not be obeyed. A stop at the start is better than a payment that
-/// somebody thought was held back.
-fn not_obeyed(settings: &Settings) -> Vec<&'static str> {
-    let set = [("SLUICEGATE_CORRIDORS", settings.corridors.is_some())];
-    set.into_iter().filter_map(|(name, set)| set.then_some(name)).collect()
 }
 
 /// The plan that the settings make; `intake` says whether webhooks are received, which needs their secrets.
@@ -117,7 +103,7 @@ fn assemble(
         livemode,
         webhook_secrets,
         tolerance: short(settings.signature_tolerance),
-        policy: settings.readiness.clone(),
+        policy: settings.readiness.clone().with_corridors(settings.corridors.clone()),
         rule: settings.settlement,
         max_age: short(settings.readiness_max_age),
         grace: short(settings.unknown_outcome_grace),

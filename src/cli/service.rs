@@ -19,7 +19,7 @@ use crate::domain::account::Policy;
 use crate::domain::limits::{Limits, ReleaseOrder};
 use crate::domain::topup::Rule;
 use crate::flows::receive::Intake;
-use crate::flows::{Context, catch_up, upkeep};
+use crate::flows::{Context, Home, catch_up, upkeep};
 use crate::http::{self, AdminKey, AppState, Door};
 use crate::store::db;
 use crate::stripe::client::{Client, ClientConfig};
@@ -231,7 +231,8 @@ pub(super) fn context(plan: &Plan, pool: PgPool, clock: Clock) -> anyhow::Result
         stripe: Arc::new(Client::new(plan.stripe.clone())?),
         clock,
         livemode: plan.livemode,
-        policy: plan.policy.clone(),
+        conditions: plan.policy.clone(),
+        home: Home::default(),
         rule: plan.rule,
         max_age: long(plan.max_age),
         grace: long(plan.grace),

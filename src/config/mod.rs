@@ -4,6 +4,7 @@
 //! here opens a connection or builds a part of the service. Every problem is told at once, by the name of its
 //! variable, and no secret is ever shown.
 
+mod corridors;
 mod names;
 mod secrets;
 mod settings;
@@ -37,13 +38,13 @@ pub fn load(
     read: impl Fn(&Path) -> io::Result<String>,
 ) -> Result<(Settings, Vec<Warning>), Vec<Problem>> {
     let mut given = Given::gather(flags, env, &read);
-    let settings = typed(&mut given);
+    let settings = typed(&mut given, &read);
     check(&settings, &mut given);
     if given.problems.is_empty() { Ok((settings, given.warnings)) } else { Err(given.problems) }
 }
 
 /// Each value by its own rules. Where one is refused its default stands in, and `load` fails.
-fn typed(given: &mut Given) -> Settings {
+fn typed(given: &mut Given, read: &dyn Fn(&Path) -> io::Result<String>) -> Settings {
     Settings {
         database_url: given.take("DATABASE_URL", secrets::database_url),
         data_dir: given.take("SLUICEGATE_DATA_DIR", values::path).unwrap_or_else(|| PathBuf::from(DATA_DIR)),
@@ -75,7 +76,7 @@ fn typed(given: &mut Given) -> Settings {
         daily_cap_per_destination: given
             .take("SLUICEGATE_DAILY_CAP_PER_DESTINATION", values::amounts)
             .unwrap_or_default(),
-        corridors: given.take("SLUICEGATE_CORRIDORS", values::path),
+        corridors: given.take("SLUICEGATE_CORRIDORS", |path| corridors::load(path, read)).unwrap_or_default(),
         unknown_outcome_grace: given
             .take("SLUICEGATE_UNKNOWN_OUTCOME_GRACE", values::span)
             .unwrap_or(Duration::minutes(10)),

@@ -13,6 +13,7 @@ use time::{Duration, OffsetDateTime};
 use super::secrets::{Mode, StripeKey, WebhookSecret};
 use super::sources::{Problem, Source};
 use crate::domain::account::Policy;
+use crate::domain::corridors::Corridors;
 use crate::domain::limits::ReleaseOrder;
 use crate::domain::money::Currency;
 use crate::domain::topup::Rule;
@@ -131,8 +132,8 @@ pub struct Settings {
     pub daily_cap: BTreeMap<Currency, i64>,
     /// The same for each destination.
     pub daily_cap_per_destination: BTreeMap<Currency, i64>,
-    /// File of payable country and currency pairs; `None`: the built-in table.
-    pub corridors: Option<PathBuf>,
+    /// Which pairs of countries, and in which currencies, can be paid.
+    pub corridors: Corridors,
     /// When an unclear outcome is looked up; longer than 0.
     pub unknown_outcome_grace: Duration,
     /// Period of the sweep over stale objects; `None`: off.

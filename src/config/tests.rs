@@ -9,6 +9,7 @@ use secrecy::ExposeSecret;
 use super::names::VARIABLES;
 use super::*;
 use crate::domain::account::Policy;
+use crate::domain::corridors::{Corridor, Corridors, Country};
 use crate::domain::limits::ReleaseOrder;
 use crate::domain::money::Currency;
 use crate::domain::topup::Rule;
@@ -58,6 +59,7 @@ fn nothing_given_means_the_defaults() {
     assert_eq!(settings.stripe_api_base, "https://api.stripe.com");
     assert_eq!(settings.signature_tolerance, Duration::seconds(300));
     assert_eq!(settings.readiness, Policy::default());
+    assert_eq!(settings.corridors, Corridors::BuiltIn);
     assert_eq!(settings.readiness_max_age, Duration::hours(24));
     assert_eq!((settings.settlement, settings.release_order), (Rule::BalanceAvailable, ReleaseOrder::Fifo));
     assert_eq!(settings.unknown_outcome_grace, Duration::minutes(10));
@@ -81,7 +83,7 @@ fn nothing_given_means_the_defaults() {
 #[test]
 fn each_variable_arrives_typed() {
     let usd = |amount| BTreeMap::from([(Currency::parse("usd").unwrap(), amount)]);
-    let settings = settings(env(&[
+    let given = [
         ("DATABASE_URL", "postgres://me:secret@db/pay"),
         ("SLUICEGATE_DATA_DIR", "/var/lib/sluicegate"),
         ("PG_BIN_DIR", "/usr/lib/postgresql/16/bin"),
@@ -112,7 +114,9 @@ fn each_variable_arrives_typed() {
         ("RUST_LOG", "info,sluicegate=debug"),
         ("SLUICEGATE_LOG_FORMAT", "json"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
-    ]));
+    ];
+    let table = "[[corridor]]\nto = [\"JP\"]";
+    let settings = settings(run(&[], &given, &[("corridors.toml", table)]));
     assert_eq!(settings.database_url.as_ref().unwrap().expose_secret(), "postgres://me:secret@db/pay");
     assert_eq!((settings.listen.port(), settings.ops_listen.unwrap().port()), (0, 9090));
     assert_eq!(settings.public_url.as_deref(), Some("https://pay.example.com/gate"));
@@ -132,6 +136,8 @@ fn each_variable_arrives_typed() {
     let approval: Vec<_> = settings.approval_above.iter().map(|(c, amount)| (c.as_str(), *amount)).collect();
     assert_eq!(approval, [("jpy", 0), ("usd", 500_000)]);
     assert_eq!((settings.daily_cap, settings.daily_cap_per_destination), (usd(7), usd(3)));
+    let japan = Corridor { from: vec![], to: vec![Country::parse("JP").unwrap()], currencies: vec![] };
+    assert_eq!(settings.corridors, Corridors::Table(vec![japan]));
     assert_eq!(settings.stripe_rate, Some(12));
     assert_eq!(settings.unknown_outcome_grace, Duration::seconds(1));
     assert_eq!((settings.reconcile_every, settings.backfill_every), (None, None));
@@ -197,7 +203,7 @@ fn each_malformed_value_is_refused_by_name_with_the_mend() {
         ("SLUICEGATE_APPROVAL_ABOVE", &["500000", "usd:", "usd:1.5", "usd:-1", "usd:1,"], "usd:500000"),
         ("SLUICEGATE_DAILY_CAP", &["USD:1", "xxx:1"], "currency"),
         ("SLUICEGATE_DAILY_CAP_PER_DESTINATION", &["usd:1,usd:2"], "twice"),
-        ("SLUICEGATE_CORRIDORS", &[""], "empty"),
+        ("SLUICEGATE_CORRIDORS", &["", "nowhere.toml"], "can't be read"),
         ("SLUICEGATE_STRIPE_RATE", &["fast", "-1", "2.5", "99999999999"], "`25`"),
         ("SLUICEGATE_UNKNOWN_OUTCOME_GRACE", &["ten minutes", "0"], "`10m`"),
         ("SLUICEGATE_RECONCILE_EVERY", &["never", "5"], "`300s`"),

@@ -3,9 +3,13 @@
 //! The flags are Stripe's; the policy says which of them must hold. Some disabled reasons block whatever
 //! the policy says, since Stripe lets money in that it will not let out again.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
+use super::corridors::{Corridors, Country};
+use super::money::Currency;
 use super::reason::Reason;
 
 /// A fetch that began this long after a deauthorization and succeeded shows that the account came back.
@@ -89,16 +93,18 @@ impl Condition {
     }
 }
 
-/// Which conditions must hold before an account is paid.
+/// Which conditions must hold before an account is paid, and where accounts may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     conditions: Vec<Condition>,
+    corridors: Arc<Corridors>,
+    home: Option<Country>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
         use Condition::{ChargesEnabled, DetailsSubmitted, TransfersActive};
-        Self { conditions: vec![DetailsSubmitted, ChargesEnabled, TransfersActive] }
+        Self::of(vec![DetailsSubmitted, ChargesEnabled, TransfersActive])
     }
 }
 
@@ -111,7 +117,38 @@ impl Policy {
             .map(str::trim)
             .map(|name| named(name).ok_or_else(|| name.to_owned()))
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { conditions })
+        Ok(Self::of(conditions))
+    }
+
+    fn of(conditions: Vec<Condition>) -> Self {
+        Self { conditions, corridors: Arc::default(), home: None }
+    }
+
+    /// The same, with these corridors.
+    pub fn with_corridors(self, corridors: Corridors) -> Self {
+        Self { corridors: Arc::new(corridors), ..self }
+    }
+
+    /// The same of a platform in this country. Where that is not known, no border is in the way.
+    pub fn at_home(&self, home: Option<Country>) -> Self {
+        Self { home, ..self.clone() }
+    }
+
+    /// Whether accounts in this country, as Stripe writes it, can be paid at all.
+    pub fn reaches(&self, country: &str) -> bool {
+        self.leads_to(Some(country), None)
+    }
+
+    /// Whether an account in this country can be paid in this currency, or, with none, in any.
+    fn leads_to(&self, country: Option<&str>, currency: Option<Currency>) -> bool {
+        match (self.home, country.and_then(Country::parse)) {
+            (Some(home), Some(to)) => match currency {
+                Some(currency) => self.corridors.carry(home, to, currency),
+                None => self.corridors.reach(home, to),
+            },
+            // What is not known is left to Stripe, which refuses for good what can't be paid.
+            (None, _) | (_, None) => true,
+        }
     }
 }
 
@@ -150,10 +187,25 @@ impl Known {
                     reasons.push(Reason::AccountBlocked);
                 }
                 reasons.extend(policy.conditions.iter().filter_map(|condition| condition.missing(flags)));
+                if !policy.leads_to(flags.country.as_deref(), None) {
+                    reasons.push(Reason::CorridorUnsupported);
+                }
             }
         }
         reasons.sort_unstable();
         reasons.dedup();
+        reasons
+    }
+
+    /// The same for a transfer in this currency.
+    pub fn reasons_in(&self, policy: &Policy, currency: Currency) -> Vec<Reason> {
+        let mut reasons = self.reasons(policy);
+        let country = self.flags.as_ref().and_then(|flags| flags.country.as_deref());
+        if !policy.leads_to(country, Some(currency)) {
+            reasons.push(Reason::CorridorUnsupported);
+            reasons.sort_unstable();
+            reasons.dedup();
+        }
         reasons
     }
 }
@@ -182,6 +234,7 @@ pub fn less_ready(one: Flags, other: Flags, policy: &Policy) -> Flags {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::corridors::Corridor;
 
     fn ready() -> Flags {
         Flags {
@@ -291,6 +344,31 @@ mod tests {
             Flags { country: Some("CA".into()), ..ready() },
         );
         assert_eq!(less_ready(a.clone(), b.clone(), &policy), less_ready(b, a, &policy));
+    }
+
+    #[test]
+    fn a_border_is_in_the_way_only_where_both_sides_are_known() {
+        let country = |code: &str| Country::parse(code);
+        let at = |home: &str| Policy::default().at_home(country(home));
+        let known = |code: Option<&str>| Known {
+            flags: Some(Flags { country: code.map(str::to_owned), ..ready() }),
+            deauthorized_at: None,
+            confirmed_at: None,
+        };
+        let unsupported = vec![Reason::CorridorUnsupported];
+        assert_eq!(known(Some("JP")).reasons(&at("US")), unsupported);
+        assert_eq!(known(Some("DE")).reasons(&at("US")), vec![]);
+        assert_eq!(known(None).reasons(&at("US")), vec![]);
+        assert_eq!(known(Some("jp")).reasons(&at("US")), vec![], "no country");
+        assert_eq!(known(Some("JP")).reasons(&Policy::default()), vec![], "the platform's is not known");
+        let (usd, cad) = (Currency::parse("usd").unwrap(), Currency::parse("cad").unwrap());
+        let line = Corridor { from: vec![], to: vec![country("CA").unwrap()], currencies: vec![cad] };
+        let local = at("US").with_corridors(Corridors::Table(vec![line]));
+        let canadian = known(Some("CA"));
+        assert_eq!(canadian.reasons(&local), vec![], "it may be paid, in some currency");
+        assert_eq!(canadian.reasons_in(&local, cad), vec![]);
+        assert_eq!(canadian.reasons_in(&local, usd), unsupported);
+        assert_eq!(known(Some("US")).reasons_in(&local, cad), unsupported);
     }
 
     #[test]

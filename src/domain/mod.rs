@@ -4,6 +4,8 @@
 
 pub mod account;
 pub mod audit;
+pub mod corridors;
+pub mod endpoint;
 pub mod event;
 pub mod evidence;
 pub mod forecast;

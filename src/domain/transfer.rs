@@ -6,6 +6,7 @@
 use time::OffsetDateTime;
 
 use super::account;
+use super::money::Currency;
 use super::reason::Reason;
 
 /// A transfer's life.
@@ -104,6 +105,8 @@ pub struct Circumstances<'a> {
     pub controls: Controls,
     /// The destination; `None` where no event or call has shown it.
     pub account: Option<&'a account::Known>,
+    /// The transfer's own.
+    pub currency: Currency,
     /// Why the top-up it is tied to keeps it, if it is tied and does.
     pub topup: Option<Reason>,
 }
@@ -128,7 +131,7 @@ impl Circumstances<'_> {
             reasons.push(Reason::DailyCapReached);
         }
         match self.account {
-            Some(known) => reasons.extend(known.reasons(policy)),
+            Some(known) => reasons.extend(known.reasons_in(policy, self.currency)),
             None => reasons.push(Reason::AccountUnknown),
         }
         reasons.extend(self.topup);
@@ -161,7 +164,8 @@ mod tests {
     #[test]
     fn each_circumstance_has_its_reason_and_none_means_none() {
         let account = ready();
-        let base = || Circumstances { controls: free(), account: Some(&account), topup: None };
+        let currency = Currency::parse("usd").unwrap();
+        let base = || Circumstances { controls: free(), account: Some(&account), currency, topup: None };
         let rows = [
             (base(), vec![]),
             (
@@ -204,6 +208,7 @@ mod tests {
                 release_after: Some(NOW + Duration::DAY),
             },
             account: None,
+            currency: Currency::parse("usd").unwrap(),
             topup: Some(Reason::TopupUnknown),
         };
         let reasons = circumstances.reasons(&Policy::default(), NOW);

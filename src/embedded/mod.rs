@@ -24,6 +24,7 @@ pub use error::EmbeddedError;
 use find::{Binaries, Search};
 use home::Home;
 use tether::Tether;
+pub use tether::die_with_caller;
 
 /// What to start, and where.
 pub struct Options {
@@ -109,6 +110,15 @@ pub fn remove_unused(data_dir: &Path) -> io::Result<bool> {
         return Ok(false);
     }
     fs::remove_dir_all(data_dir).map(|()| true)
+}
+
+/// A program that comes with Postgres, such as pgbench: in `pg_bin_dir`, beside the installed server, else on PATH.
+pub fn tool(name: &str, pg_bin_dir: Option<&Path>) -> Option<PathBuf> {
+    let told = pg_bin_dir.map(Path::to_owned);
+    let beside = Search::this_machine().installed(None).map(|found| found.bin);
+    let on_path = std::env::var_os("PATH");
+    let on_path = on_path.iter().flat_map(std::env::split_paths);
+    told.into_iter().chain(beside).chain(on_path).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 /// The programs: as told, installed, fetched earlier, or fetched now.

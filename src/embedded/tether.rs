@@ -111,8 +111,10 @@ impl Drop for Guarded {
     }
 }
 
-/// Lets a helper such as initdb be ended with the calling thread, which must wait for it.
-pub(super) fn die_with_caller(command: &mut Command) {
+/// Lets a program be ended (SIGINT) with the thread that starts it, which must outlive it: no thread of tokio's blocking
+/// pool does. It gets a process group of its own, so that Ctrl-C at a terminal reaches us alone. Linux only; elsewhere
+/// it outlives a caller that is killed.
+pub fn die_with_caller(command: &mut Command) {
     let parent = std::process::id();
     command.process_group(0);
     // SAFETY: between fork and exec the closure only makes system calls that are async-signal-safe.

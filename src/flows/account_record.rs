@@ -36,8 +36,9 @@ pub async fn record(
     rings: &mut Rings,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
+    let policy = ctx.policy();
     let reasons: Vec<Vec<String>> =
-        changed.iter().map(|changed| codes(&changed.after.known.reasons(&ctx.policy))).collect();
+        changed.iter().map(|changed| codes(&changed.after.known.reasons(&policy))).collect();
     let rows: Vec<Written<'_>> = changed
         .iter()
         .zip(&reasons)
@@ -46,7 +47,7 @@ pub async fn record(
     let (mut history, mut decided_on) = (Vec::new(), Vec::new());
     for (changed, row) in changed.iter().zip(&rows) {
         let (before, after) = (changed.before.as_ref(), &changed.after);
-        let reasons_before = before.map(|before| codes(&before.known.reasons(&ctx.policy)));
+        let reasons_before = before.map(|before| codes(&before.known.reasons(&policy)));
         let other_reasons = reasons_before.as_deref() != Some(row.reasons);
         if other_reasons
             || before.and_then(|before| before.known.flags.as_ref()) != after.known.flags.as_ref()

@@ -159,7 +159,9 @@ async fn to_accounts(
         let before = held.remove(*subject);
         let mut after = before.clone();
         let folded = AccountId::parse(subject).map_err(|_| unnamed("account")).and_then(|_| {
-            events.iter().try_for_each(|event| account_evidence::fold_kept(&mut after, event, &ctx.policy))
+            events
+                .iter()
+                .try_for_each(|event| account_evidence::fold_kept(&mut after, event, &ctx.conditions))
         });
         match (folded, after) {
             (Ok(()), Some(after)) => {

@@ -4,13 +4,14 @@
 //! in one transaction. No call to Stripe happens inside a transaction. Flows never call each other; what one
 //! leaves for another is a rung bell.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sqlx::PgPool;
 
 use crate::clock::Clock;
 use crate::domain::account::Policy;
+use crate::domain::corridors::Country;
 use crate::domain::limits::{Limits, ReleaseOrder};
 use crate::domain::task::Fault;
 use crate::domain::topup::Rule;
@@ -44,6 +45,7 @@ pub mod request_transfer;
 pub mod retire_events;
 pub mod reverse_transfer;
 pub mod rings;
+pub mod subscribe;
 pub mod topup_evidence;
 pub mod topup_record;
 pub mod track_topup;
@@ -64,8 +66,10 @@ pub struct Context {
     pub clock: Clock,
     /// The key's mode: true for live.
     pub livemode: bool,
-    /// Which conditions make an account ready.
-    pub policy: Policy,
+    /// Which conditions make an account ready, wherever the platform is: see [`Self::policy`].
+    pub conditions: Policy,
+    /// Where the platform is, once Stripe told.
+    pub home: Home,
     /// When a top-up's money counts as settled.
     pub rule: Rule,
     /// An account last confirmed longer ago is fetched before it is paid.
@@ -86,6 +90,30 @@ pub struct Context {
     pub retention: time::Duration,
     /// No call to Stripe takes longer; shorter than a lease.
     pub longest_call: Duration,
+}
+
+/// The platform's country, as far as this process knows: it asks at its start, and an account at Stripe never moves.
+#[derive(Clone, Debug, Default)]
+pub struct Home(Arc<RwLock<Option<Country>>>);
+
+impl Home {
+    /// Keeps it, where it is told.
+    pub fn learn(&self, country: Option<&str>) {
+        if let Some(country) = country.and_then(Country::parse) {
+            *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(country);
+        }
+    }
+
+    fn country(&self) -> Option<Country> {
+        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Context {
+    /// Which conditions make an account ready, from where the platform is.
+    pub fn policy(&self) -> Policy {
+        self.conditions.at_home(self.home.country())
+    }
 }
 
 /// Who does something, for the record.

@@ -10,10 +10,11 @@ use super::order::{Answer, Begun, Ordered, begin};
 use super::{Actor, Context, Once};
 use crate::domain::audit::Action;
 use crate::domain::ids::{EventId, KeyId};
-use crate::store::controls::Pause;
+
 use crate::store::db::StoreError;
 use crate::store::{controls, keys, tasks, views};
 
+pub use crate::store::controls::Pause;
 pub use crate::store::keys::{Key, Scope};
 
 /// Why an order was not carried out.

@@ -61,7 +61,7 @@ pub async fn confirm(ctx: &Context, id: &AccountId) -> Result<Option<OffsetDateT
         payload: &payload,
     };
     outbox::insert_observation(&mut tx, &seen).await?;
-    let account = fold_fetch(before.clone(), flags, Fetched { at: began_at, after_seq }, &ctx.policy);
+    let account = fold_fetch(before.clone(), flags, Fetched { at: began_at, after_seq }, &ctx.conditions);
     let unseen = account.known.deauthorized() && account.known.deauthorized_at == Some(began_at);
     let next = fetch_due(&account, now + FETCH_PAUSE);
     let mut rings = Rings::default();

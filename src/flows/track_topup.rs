@@ -94,7 +94,7 @@ async fn ask(
             let object = (**transaction).clone();
             let raw = answer.raw.clone();
             let request_id = answer.request_id.clone();
-            seen.transaction = Some(Answer { object, raw, request_id, replayed: false });
+            seen.transaction = Some(Answer { object, raw, request_id, answered_at: None, replayed: false });
             seen.expanded = true;
         }
         seen.object = Some(answer);

@@ -123,9 +123,10 @@ impl Snapshot {
         let circumstances = Circumstances {
             controls: transfer.controls(self.paused, &ctx.limits, self.used),
             account: self.account.as_ref().map(|account| &account.known),
+            currency: transfer.currency,
             topup: self.topup.waiting,
         };
-        let mut reasons = circumstances.reasons(&ctx.policy, now);
+        let mut reasons = circumstances.reasons(&ctx.policy(), now);
         if let Some((until, reason)) = transfer.hold_off {
             let held_off = now < until
                 && !reasons

@@ -52,8 +52,9 @@ pub async fn begin(ctx: &Context, funds_since: Option<OffsetDateTime>) -> Result
 /// Who the platform is, as far as an earlier run learned it.
 pub async fn ourselves(ctx: &Context) -> Result<Ourselves, FlowError> {
     let mut conn = ctx.pool.acquire().await?;
-    let platform = platforms::get(&mut conn, ctx.livemode).await?.account;
-    let platform = platform.and_then(|id| AccountId::parse(&id).ok());
+    let held = platforms::get(&mut conn, ctx.livemode).await?;
+    ctx.home.learn(held.country.as_deref());
+    let platform = held.account.and_then(|id| AccountId::parse(&id).ok());
     Ok(Ourselves { livemode: ctx.livemode, platform })
 }
 

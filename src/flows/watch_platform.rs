@@ -18,6 +18,8 @@ use crate::stripe::client::Lane;
 use crate::stripe::error::StripeError;
 use crate::stripe::wire::{self, Object};
 
+mod borders;
+
 /// How often it is read without a cause.
 const EVERY: Duration = Duration::hours(1);
 
@@ -30,7 +32,8 @@ pub async fn learn(ctx: &Context, ourselves: &RwLock<Ourselves>) -> Result<(), F
     let mut conn = ctx.pool.acquire().await?;
     let next_at = ctx.clock.now() + EVERY;
     tasks::ring(&mut conn, Kind::Platform, ctx.livemode, &[PLATFORM_SUBJECT], next_at).await?;
-    Ok(())
+    drop(conn);
+    borders::draw(ctx).await
 }
 
 /// Events that tell of the platform's account or of a payout of its own: it is read anew.
@@ -63,6 +66,9 @@ pub async fn look(ctx: &Context) -> Result<Option<OffsetDateTime>, FlowError> {
     let (before, platform) = read(ctx).await?;
     if before.payouts().warnings() != platform.payouts().warnings() {
         warn(&platform);
+    }
+    if before.country != platform.country {
+        borders::draw(ctx).await?;
     }
     Ok(Some(ctx.clock.now() + EVERY))
 }
@@ -107,6 +113,11 @@ async fn read(ctx: &Context) -> Result<(Platform, Platform), FlowError> {
         Err(error) => return Err(error.into()),
     }
     let after = platforms::get(&mut tx, ctx.livemode).await?;
+    ctx.home.learn(after.country.as_deref());
+    if before.country != after.country {
+        // Which borders there are is another question now.
+        tasks::ring_open_transfers(&mut tx, ctx.livemode, ctx.clock.now()).await?;
+    }
     tx.commit().await?;
     Ok((before, after))
 }

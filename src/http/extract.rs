@@ -293,11 +293,15 @@ pub(super) fn text(longest: usize) -> impl Fn(&str) -> Result<String, String> {
 pub(super) fn instant(text: &str) -> Result<OffsetDateTime, String> {
     let wrong =
         || "must be an RFC 3339 time like 2026-11-22T10:00:00Z (in a query, write + as %2B)".to_owned();
+    // The grammar has a T between date and time; the parser takes anything there.
+    if !text.get(10..11).is_some_and(|between| between.eq_ignore_ascii_case("t")) {
+        return Err(wrong());
+    }
     let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| wrong())?;
-    let at = at.checked_to_offset(UtcOffset::UTC).ok_or_else(wrong)?;
     if !(1970..=9998).contains(&at.year()) {
         return Err("must lie between the years 1970 and 9998".to_owned());
     }
+    let at = at.checked_to_offset(UtcOffset::UTC).ok_or_else(wrong)?;
     Ok(at - Duration::nanoseconds(i64::from(at.nanosecond() % 1_000)))
 }
 

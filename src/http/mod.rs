@@ -5,6 +5,7 @@
 
 mod api;
 mod auth;
+mod docs;
 mod document;
 mod door;
 mod error;
@@ -17,7 +18,7 @@ pub mod refusals;
 mod router;
 mod state;
 mod webhook;
-pub mod words;
+mod words;
 
 pub use self::door::Door;
 pub use self::router::{document, in_process, intake_only, operations, public, whole};

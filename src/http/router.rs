@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
 use axum::{Extension, Router};
 use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -19,7 +18,7 @@ use super::auth::Known;
 use super::document::{self, Document};
 use super::extract::MAX_BODY;
 use super::state::{AppState, Shared};
-use super::{health, layers, webhook};
+use super::{docs, health, layers, webhook};
 use crate::flows::Actor;
 
 /// What Stripe and load balancers reach.
@@ -58,19 +57,23 @@ fn everything() -> OpenApiRouter<Shared> {
 }
 
 fn webhooks() -> OpenApiRouter<Shared> {
-    described().route("/webhooks/stripe", post(webhook::receive))
+    described().routes(at("/webhooks/stripe", routes!(webhook::receive)))
 }
 
 fn measures() -> OpenApiRouter<Shared> {
-    described().route("/metrics", get(health::metrics))
+    described().routes(at("/metrics", routes!(health::metrics)))
 }
 
 fn probes() -> OpenApiRouter<Shared> {
-    described().route("/healthz", get(health::alive)).route("/readyz", get(health::ready))
+    described().routes(at("/healthz", routes!(health::alive))).routes(at("/readyz", routes!(health::ready)))
 }
 
 fn description() -> OpenApiRouter<Shared> {
-    described().routes(at("/openapi.json", routes!(document::show)))
+    described()
+        .routes(at("/openapi.json", routes!(document::show)))
+        .routes(at("/docs", routes!(docs::page)))
+        .routes(at("/docs/page.js", routes!(docs::script)))
+        .routes(at("/docs/page.css", routes!(docs::style)))
 }
 
 fn v1() -> OpenApiRouter<Shared> {
@@ -78,26 +81,26 @@ fn v1() -> OpenApiRouter<Shared> {
         .routes(at("/v1/accounts", routes!(accounts::list)))
         .routes(at("/v1/accounts/{acct}", routes!(accounts::show)))
         .routes(at("/v1/accounts/{acct}/readiness", routes!(accounts::readiness)))
-        .route("/v1/topups", get(topups::list))
-        .route("/v1/topups/{tu}", get(topups::show))
-        .route("/v1/funds", get(funds::show))
-        .route("/v1/funds/adjustments", get(adjustments::list).post(adjustments::create))
-        .route("/v1/funds/forecast", get(funds::forecast))
-        .route("/v1/transfers", get(transfers::list).post(transfers::create))
-        .route("/v1/transfers/batch", post(transfers::create_batch))
-        .route("/v1/transfers/{id}", get(transfers::show))
-        .route("/v1/transfers/{id}/cancel", post(transfers::cancel))
-        .route("/v1/transfers/{id}/hold", post(transfers::hold))
-        .route("/v1/transfers/{id}/resume", post(transfers::resume))
-        .route("/v1/transfers/{id}/approve", post(transfers::approve))
-        .route("/v1/transfers/{id}/retry", post(transfers::retry))
-        .route("/v1/transfers/{id}/reverse", post(transfers::reverse))
-        .route("/v1/backfill", post(backfill::create))
-        .route("/v1/releases/pause", post(releases::pause))
-        .route("/v1/releases/resume", post(releases::resume))
-        .route("/v1/events", get(events::list))
-        .route("/v1/events/{evt}", get(events::show))
-        .route("/v1/events/{evt}/replay", post(events::replay))
+        .routes(at("/v1/topups", routes!(topups::list)))
+        .routes(at("/v1/topups/{tu}", routes!(topups::show)))
+        .routes(at("/v1/funds", routes!(funds::show)))
+        .routes(at("/v1/funds/adjustments", routes!(adjustments::list, adjustments::create)))
+        .routes(at("/v1/funds/forecast", routes!(funds::forecast)))
+        .routes(at("/v1/transfers", routes!(transfers::list, transfers::create::create)))
+        .routes(at("/v1/transfers/batch", routes!(transfers::create::create_batch)))
+        .routes(at("/v1/transfers/{id}", routes!(transfers::show)))
+        .routes(at("/v1/transfers/{id}/cancel", routes!(transfers::orders::cancel)))
+        .routes(at("/v1/transfers/{id}/hold", routes!(transfers::orders::hold)))
+        .routes(at("/v1/transfers/{id}/resume", routes!(transfers::orders::resume)))
+        .routes(at("/v1/transfers/{id}/approve", routes!(transfers::orders::approve)))
+        .routes(at("/v1/transfers/{id}/retry", routes!(transfers::orders::retry)))
+        .routes(at("/v1/transfers/{id}/reverse", routes!(transfers::orders::reverse)))
+        .routes(at("/v1/backfill", routes!(backfill::create)))
+        .routes(at("/v1/releases/pause", routes!(releases::pause)))
+        .routes(at("/v1/releases/resume", routes!(releases::resume)))
+        .routes(at("/v1/events", routes!(events::list)))
+        .routes(at("/v1/events/{evt}", routes!(events::show)))
+        .routes(at("/v1/events/{evt}/replay", routes!(events::replay)))
         .routes(at("/v1/keys", routes!(keys::list, keys::create)))
         .routes(at("/v1/keys/{id}", routes!(keys::revoke)))
 }

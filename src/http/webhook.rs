@@ -8,17 +8,31 @@ use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::error::Problem;
 use super::extract::{MAX_BODY, announced_length};
+use super::refusals::{Anything, BodyIncomplete, BodyTooLarge, EventMalformed, Refuses, SignatureInvalid};
 use super::state::Shared;
 use crate::flows::receive::{Receipt, ReceiveError, Room};
 
 /// Stripe sends a delivery at once; whoever takes longer holds room that others need.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 
-/// `POST /webhooks/stripe`: any content type.
+/// Stripe's deliveries
+///
+/// The signature is checked over the raw bytes, whatever their content type, before anything is parsed.
+/// An answer of 200 means that the event is stored durably.
+#[utoipa::path(
+    post, path = "/webhooks/stripe", tag = "service", operation_id = "receive_event",
+    params(("Stripe-Signature" = String, Header, description = "Stripe's signature: a time and one MAC or more.")),
+    request_body(content = Object, description = "A Stripe event: snapshot or thin."),
+    responses(
+        (status = 200, description = "Stored, now or before.", body = Received),
+        Refuses<(Anything, SignatureInvalid, EventMalformed, BodyIncomplete, BodyTooLarge)>,
+    ),
+)]
 pub(super) async fn receive(State(state): State<Shared>, request: Request) -> axum::response::Response {
     let started = state.ctx.clock.now();
     let (outcome, answer) = take_in(&state, request).await;
@@ -28,7 +42,16 @@ pub(super) async fn receive(State(state): State<Shared>, request: Request) -> ax
     answer.into_response()
 }
 
-async fn take_in(state: &Shared, request: Request) -> (&'static str, Result<Json<Value>, Problem>) {
+/// What Stripe is told.
+#[derive(Debug, Serialize, ToSchema)]
+struct Received {
+    /// Always true.
+    received: bool,
+    /// Whether it was stored before.
+    duplicate: bool,
+}
+
+async fn take_in(state: &Shared, request: Request) -> (&'static str, Result<Json<Received>, Problem>) {
     let signature = match signature(request.headers()) {
         Ok(signature) => signature,
         Err(error) => return ("signature_invalid", Err(error.into())),
@@ -51,7 +74,7 @@ async fn take_in(state: &Shared, request: Request) -> (&'static str, Result<Json
                 state.wake.notify_one();
             }
             let outcome = if duplicate { "duplicate" } else { "stored" };
-            (outcome, Ok(Json(json!({"received": true, "duplicate": duplicate}))))
+            (outcome, Ok(Json(Received { received: true, duplicate })))
         }
         Err(error) => (outcome_of(&error), Err(error.into())),
     }

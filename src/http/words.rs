@@ -15,8 +15,9 @@ use super::error::Code;
 use crate::domain::ids::{self, MAX_LEN};
 use crate::domain::money;
 use crate::domain::reason::Reason;
-use crate::domain::transfer;
+use crate::domain::{reversal, transfer};
 use crate::flows::operate::Scope;
+use crate::store::views;
 
 /// A schema as JSON Schema writes it.
 pub(super) fn schema(keywords: Value) -> RefOr<Schema> {
@@ -30,10 +31,11 @@ pub(super) fn schema(keywords: Value) -> RefOr<Schema> {
 }
 
 macro_rules! words {
-    ($($(#[doc = $doc:literal])* $name:ident = $schema:expr;)*) => {$(
+    ($($(#[doc = $doc:literal])* $name:ident = $schema:expr;)*) => {
+    $(
         $(#[doc = $doc])*
         #[derive(Debug)]
-        pub enum $name {}
+        pub(super) enum $name {}
 
         impl PartialSchema for $name {
             fn schema() -> RefOr<Schema> {
@@ -44,7 +46,13 @@ macro_rules! words {
         }
 
         impl ToSchema for $name {}
-    )*};
+    )*
+
+        /// Every word by its name. A parameter's type alone would not bring its schema into the document.
+        pub(super) fn all() -> Vec<(String, RefOr<Schema>)> {
+            vec![$((stringify!($name).to_owned(), $name::schema())),*]
+        }
+    };
 }
 
 words! {
@@ -76,6 +84,10 @@ words! {
     ReasonCode = one_of(Reason::ALL.iter().map(|reason| reason.code()));
     /// A transfer's status. It goes from `waiting` through `releasing` to `released`, and may come back.
     TransferStatus = one_of(transfer::Status::ALL.into_iter().map(transfer::Status::as_str));
+    /// Where a reversal stands.
+    ReversalStatus = one_of(reversal::Status::ALL.into_iter().map(reversal::Status::as_str));
+    /// What became of an event. `failed` is a dead letter: it is not tried again before somebody replays it.
+    EventStatus = one_of(views::EventStatus::ALL.into_iter().map(views::EventStatus::as_str));
     /// How far an API key reaches; each scope includes those before it.
     KeyScope = one_of(Scope::ALL.into_iter().map(Scope::as_str));
     /// What went wrong, as a word for programs.
@@ -84,10 +96,27 @@ words! {
     Title = text(100);
     /// Why something is ordered, for the audit log.
     Note = text(500);
+    /// What an account's holder and the platform's people may read about it.
+    Description = text(1_000);
+    /// A text to search for.
+    Group = text(255);
+    /// A label, without white space at its ends.
+    Label = json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": TRIMMED});
+    /// An instant: RFC 3339 with any offset, of the years 1970 to 9998.
+    Moment = json!({
+        "type": "string", "format": "date-time", "pattern": "^(19[7-9][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])-",
+        "example": "2026-11-22T10:00:00Z",
+    });
 }
 
 /// What Postgres can hold and a log can show: no control characters.
-const PLAIN: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
+pub(super) const PLAIN: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
+
+/// The same, not beginning or ending with white space.
+const TRIMMED: &str = "^[^\\s\\u0000-\\u001f\\u007f-\\u009f]([^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f])?$";
+
+/// The same, and not white space alone.
+pub(super) const SAYING: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$";
 
 /// The id of a kind: a prefix, then letters, digits, `_` and `-`.
 fn id(prefix: &str, example: &str) -> Value {
@@ -198,6 +227,37 @@ mod tests {
         {
             let read = super::super::extract::text(500)(text).is_ok() && !text.chars().any(char::is_control);
             assert_eq!(admits::<Note>(text), read, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_moment_is_documented_as_it_is_read() {
+        let schema = serde_json::to_value(Moment::schema()).unwrap();
+        let schema = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
+        for text in [
+            "2026-11-22T10:00:00Z",
+            "2026-11-22t10:00:00z",
+            "2026-11-22T10:00:00.123456789+01:00",
+            "2026-11-22T10:00:00-00:00",
+            "1970-01-01T00:00:00+23:59",
+            "9998-12-31T23:59:59-23:59",
+            "2016-12-31T23:59:60Z",
+            "2026-11-22",
+            "2026-11-22 10:00:00Z",
+            "2026-11-22T10:00:00",
+            "2026-02-30T10:00:00Z",
+            "2026-11-22T24:00:00Z",
+            "2026-11-22T10:00:00+24:00",
+            "1969-12-31T23:59:59Z",
+            "9999-01-01T00:00:00Z",
+            "+2026-11-22T10:00:00Z",
+            "",
+        ] {
+            assert_eq!(
+                schema.is_valid(&json!(text)),
+                super::super::extract::instant(text).is_ok(),
+                "{text:?}"
+            );
         }
     }
 

@@ -55,8 +55,8 @@ const PREFILL: [&str; 15] = [
 
 impl Account {
     /// The platform's own account, with the manual payout schedule that Stripe advises.
-    pub fn platform(id: &str, now_s: i64) -> Self {
-        let mut json = bare(id, now_s, "standard", "US");
+    pub fn platform(id: &str, country: &str, now_s: i64) -> Self {
+        let mut json = bare(id, now_s, "standard", country);
         open(&mut json);
         json["capabilities"] = json!({"card_payments": "active", "transfers": "active"});
         json["controller"] = json!({"type": "account"});
@@ -67,6 +67,11 @@ impl Account {
     /// Whether the platform's key may see it.
     pub fn reachable(&self) -> bool {
         !self.denied && !self.deauthorized
+    }
+
+    /// Where it is: two letters.
+    pub fn country(&self) -> &str {
+        self.json["country"].as_str().unwrap_or_default()
     }
 
     /// The state of its `transfers` capability; none where it was never requested.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, Method};
 use serde::Serialize;
+use time::OffsetDateTime;
+use time::macros::format_description;
 
 use super::Shared;
 use super::errors::{Answer, Refusal};
@@ -87,6 +89,7 @@ impl Incoming {
 pub(super) async fn run(shared: Arc<Shared>, incoming: Incoming) -> Option<Answer> {
     let params = Params::parse(&incoming.encoded);
     let (number, request_id, admitted, fault) = shared.lock().admit(&incoming, &params);
+    let date = http_date(shared.lock().now_s());
     tell(&shared, &incoming, Stage::Arrived);
     if let Some(FaultKind::Delay { ms }) = fault.as_ref().map(|fault| &fault.kind) {
         shared.pause(Duration::from_millis(*ms)).await;
@@ -107,8 +110,16 @@ pub(super) async fn run(shared: Arc<Shared>, incoming: Incoming) -> Option<Answe
     tell(&shared, &incoming, Stage::Answered);
     answer.map(|answer| {
         let version = incoming.header("stripe-version").unwrap_or_default();
-        answer.with("request-id", request_id).with("stripe-version", version)
+        answer.with("date", date).with("request-id", request_id).with("stripe-version", version)
     })
+}
+
+/// The sandbox's time as HTTP writes it; empty, and then left to the server, beyond the year 9999.
+fn http_date(unix_s: i64) -> String {
+    let form = format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    OffsetDateTime::from_unix_timestamp(unix_s).ok().and_then(|at| at.format(form).ok()).unwrap_or_default()
 }
 
 /// Tells whoever listens how far a call has come.
@@ -135,7 +146,10 @@ impl World {
     }
 
     fn door(&mut self, incoming: &Incoming, params: &Params) -> Admitted {
-        if let Err(refusal) = self.authenticate(incoming.header("authorization")) {
+        let entitled = self
+            .authenticate(incoming.header("authorization"))
+            .and_then(|key| self.restrictions.check(&key, &incoming.method, &incoming.path));
+        if let Err(refusal) = entitled {
             return Admitted::Refused(refusal);
         }
         if incoming.header("stripe-version").is_none_or(str::is_empty) {
@@ -167,7 +181,7 @@ impl World {
         }
     }
 
-    fn authenticate(&self, authorization: Option<&str>) -> Result<(), Refusal> {
+    fn authenticate(&self, authorization: Option<&str>) -> Result<String, Refusal> {
         let key = match authorization.and_then(|value| value.split_once(' ')) {
             Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => key.trim().to_owned(),
             Some((scheme, encoded)) if scheme.eq_ignore_ascii_case("basic") => basic_user(encoded.trim()),
@@ -178,8 +192,10 @@ impl World {
             return Err(Refusal::call(401, None, message));
         }
         match &self.settings.secret_key {
-            Some(expected) if *expected != key => Err(unauthorized("sk_test_********0000")),
-            _ => Ok(()),
+            Some(expected) if *expected != key && !self.restrictions.knows(&key) => {
+                Err(unauthorized("sk_test_********0000"))
+            }
+            _ => Ok(key),
         }
     }
 

@@ -255,6 +255,11 @@ impl Control {
         self.shared.lock().keys.forget();
     }
 
+    /// Takes a restricted key from now on, which lacks these permissions, like `transfers:read`.
+    pub fn restrict_key(&self, key: &str, lacks: &[&str]) {
+        self.shared.lock().restrictions.add(key, lacks);
+    }
+
     /// Adds a webhook endpoint for every event of its kind; returns its id.
     ///
     /// # Errors

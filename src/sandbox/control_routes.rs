@@ -187,6 +187,11 @@ fn others(control: &Control, what: &[&str], body: &[u8]) -> Result<Value, Failed
         ["faults"] => control.fault(read::<Fault>(body)?),
         ["faults", "clear"] => control.clear_faults(),
         ["keys", "forget"] => control.forget_keys(),
+        ["keys", "restrict"] => {
+            let lacks: Vec<String> = field(body, "lacks")?;
+            let lacks: Vec<&str> = lacks.iter().map(String::as_str).collect();
+            control.restrict_key(&field::<String>(body, "key")?, &lacks);
+        }
         ["calls", "clear"] => control.clear_calls(),
         ["endpoints"] => {
             let address: Address = read(body)?;

@@ -24,6 +24,7 @@ use crate::stripe::signature::{SecretError, SigningSecret};
 mod accounts;
 mod balance;
 mod books;
+mod borders;
 mod call;
 mod control;
 pub mod control_routes;
@@ -37,6 +38,7 @@ mod lists;
 mod moments;
 mod onboarding;
 mod payouts;
+mod permissions;
 mod pump;
 mod routes;
 mod state;
@@ -76,6 +78,8 @@ pub struct Config {
     pub secret_key: Option<String>,
     /// The mode of every object.
     pub livemode: bool,
+    /// Where the platform is: two letters.
+    pub country: String,
     /// How long an idempotency key is kept, in sandbox time. Stripe promises 24 hours.
     pub key_ttl: Duration,
     /// The source type that holds the money; Stripe's transfers draw from `card` unless told otherwise.
@@ -96,6 +100,7 @@ impl Default for Config {
             seed: 0,
             secret_key: None,
             livemode: false,
+            country: "US".to_owned(),
             key_ttl: Duration::from_secs(24 * 60 * 60),
             source_type: "card".to_owned(),
             clock: Clock::adjustable(),

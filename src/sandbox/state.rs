@@ -18,6 +18,7 @@ use super::faults::Faults;
 use super::idempotency::Keys;
 use super::lists::Shelf;
 use super::onboarding::Link;
+use super::permissions::Restrictions;
 use super::topups::Topup;
 use super::transfers::Transfer;
 use super::webhooks::{Deliveries, WebhookEndpoint};
@@ -60,6 +61,7 @@ pub(super) struct World {
     pub deliveries: Deliveries,
     pub keys: Keys,
     pub faults: Faults,
+    pub restrictions: Restrictions,
     pub links: HashMap<String, Link>,
     pub calls: VecDeque<Call>,
     pub calls_seen: u64,
@@ -93,13 +95,14 @@ impl World {
             deliveries: Deliveries::new(config.deliver.clone()),
             keys: Keys::default(),
             faults: Faults::default(),
+            restrictions: Restrictions::default(),
             links: HashMap::new(),
             calls: VecDeque::new(),
             calls_seen: 0,
             bell: Arc::new(Notify::new()),
         };
         let id = world.new_id("acct_");
-        world.platform = Account::platform(&id, world.now_s());
+        world.platform = Account::platform(&id, &config.country, world.now_s());
         world
     }
 

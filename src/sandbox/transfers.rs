@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::balance::Entry;
+use super::borders;
 use super::errors::Refusal;
 use super::forms::merge_metadata;
 use super::lists::{LIST, Listed, Shelf, envelope, page};
@@ -159,6 +160,14 @@ fn check_destination(world: &World, id: &str) -> Result<(), Refusal> {
         let message = "Your destination account needs to have at least one of the following capabilities enabled: \
             transfers, crypto_transfers, legacy_payments";
         return Err(Refusal::executed(400, Some("insufficient_capabilities_for_transfer"), message));
+    }
+    let country = account.country();
+    if !borders::may_send(world.platform.country(), country) {
+        let message = format!(
+            "Funds can't be sent to accounts located in {country} because it's restricted outside of your platform's \
+             region."
+        );
+        return Err(Refusal::executed(400, Some("transfers_not_allowed"), message));
     }
     Ok(())
 }

@@ -80,6 +80,9 @@ pub(super) fn create(world: &mut World, request: &Request<'_>) -> Result<Value, 
     }
     let (connect, metadata) = (params.boolean("connect")?.unwrap_or_default(), params.metadata()?);
     let (description, api_version) = (params.text("description")?, params.text("api_version")?);
+    if let Some(version) = api_version.as_deref().filter(|version| !is_version(version)) {
+        return Err(Refusal::invalid("api_version", None, format!("Invalid Stripe API version: {version}")));
+    }
     let secret = world.new_id("whsec_");
     // A secret of the sandbox's own making is well formed; were it not, nothing is made.
     let Ok(signing) = SigningSecret::parse(&secret) else {
@@ -121,6 +124,15 @@ pub(super) fn update(world: &mut World, request: &Request<'_>, id: &str) -> Resu
     }
     merge_metadata(&mut endpoint.metadata, metadata);
     Ok(endpoint.json(livemode))
+}
+
+/// A day, and since 2024 the name of a release train.
+fn is_version(text: &str) -> bool {
+    let (day, train) = text.split_once('.').unwrap_or((text, "x"));
+    let digits = |part: &str, length| part.len() == length && part.bytes().all(|b| b.is_ascii_digit());
+    let parts: Vec<&str> = day.split('-').collect();
+    matches!(parts.as_slice(), [year, month, day] if digits(year, 4) && digits(month, 2) && digits(day, 2))
+        && !train.is_empty()
 }
 
 fn address(url: &str, livemode: bool) -> Result<String, Refusal> {

@@ -270,3 +270,28 @@ pub async fn insert_changes(
         .await?;
     Ok(())
 }
+
+/// The countries that accounts are in.
+pub async fn list_countries(conn: &mut PgConnection, livemode: bool) -> Result<Vec<String>, StoreError> {
+    const SQL: &str = "-- list_countries
+        select distinct country from accounts where livemode = $1 and known and country is not null limit 1000";
+    Ok(sqlx::query_scalar(SQL).bind(livemode).fetch_all(conn).await?)
+}
+
+/// Accounts, by id from beyond `after`, that are in one of these countries and are not stored as beyond the platform's
+/// borders, or the other way round.
+pub async fn list_misplaced(
+    conn: &mut PgConnection,
+    livemode: bool,
+    beyond: &[&str],
+    after: &str,
+    limit: i64,
+) -> Result<Vec<String>, StoreError> {
+    const SQL: &str = "-- list_misplaced
+        select account from accounts
+        where livemode = $1 and known and account > $3
+            and coalesce(country = any($2), false) <> (reasons @> '{corridor_unsupported}')
+        order by account limit $4";
+    let query = sqlx::query_scalar(SQL).bind(livemode).bind(beyond).bind(after).bind(limit);
+    Ok(query.fetch_all(conn).await?)
+}

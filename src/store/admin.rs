@@ -33,7 +33,7 @@ async fn drop_quietly(conn: &mut PgConnection, sql: String) {
 }
 
 /// The same server, another database.
-fn with_database(url: &str, name: &str) -> String {
+pub fn with_database(url: &str, name: &str) -> String {
     let (base, query) = url.split_once('?').map_or((url, None), |(base, query)| (base, Some(query)));
     let scheme_end = base.find("://").map_or(0, |at| at + 3);
     let host_end = base[scheme_end..].find('/').map_or(base.len(), |at| scheme_end + at);

@@ -27,5 +27,6 @@ pub mod sweeps;
 pub mod tasks;
 pub mod topups;
 pub mod transfers;
+pub mod trial;
 pub mod unhandled;
 pub mod views;

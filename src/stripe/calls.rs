@@ -9,11 +9,15 @@ use super::client::{Answer, Client, Lane};
 use super::error::StripeError;
 use super::wire::{
     Account, AccountLink, Balance, BalanceTransaction, Item, OwnAccount, Topup, Transfer, TransferReversal,
+    WebhookEndpoint,
 };
 use crate::domain::ids::{AccountId, StripeTransferId, TopupId};
 
 /// The most pages [`Client::list_transfers`] turns before it gives up.
 const TRANSFER_PAGES: u32 = 100;
+
+/// Stripe allows sixteen endpoints an account and mode; far fewer than a page.
+const ENDPOINT_PAGES: u32 = 10;
 
 /// Which transfers to list; a None does not narrow the list.
 #[derive(Debug, Clone, Default)]
@@ -139,5 +143,32 @@ impl Client {
         idempotency_key: &str,
     ) -> Result<Answer<AccountLink>, StripeError> {
         self.post_form("/v1/account_links", parameters, idempotency_key).await
+    }
+
+    /// Every webhook endpoint, newest first; their secrets are not in it.
+    pub async fn list_webhook_endpoints(
+        &self,
+        lane: Lane,
+    ) -> Result<Vec<Item<WebhookEndpoint>>, StripeError> {
+        self.list_all(lane, "/v1/webhook_endpoints", &Value::Null, ENDPOINT_PAGES).await
+    }
+
+    /// Makes a webhook endpoint; the answer alone shows its secret.
+    pub async fn create_webhook_endpoint(
+        &self,
+        parameters: &Value,
+        idempotency_key: &str,
+    ) -> Result<Answer<WebhookEndpoint>, StripeError> {
+        self.post_form("/v1/webhook_endpoints", parameters, idempotency_key).await
+    }
+
+    /// Changes a webhook endpoint; its API version can't be.
+    pub async fn update_webhook_endpoint(
+        &self,
+        id: &str,
+        parameters: &Value,
+        idempotency_key: &str,
+    ) -> Result<Answer<WebhookEndpoint>, StripeError> {
+        self.post_form(&format!("/v1/webhook_endpoints/{id}"), parameters, idempotency_key).await
     }
 }

@@ -10,6 +10,8 @@ use backon::{ExponentialBuilder, Retryable as _};
 use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 use tokio::time::Instant;
 use tracing::{Instrument as _, field};
 
@@ -73,6 +75,8 @@ pub struct Answer<T> {
     pub raw: Bytes,
     /// Stripe's name for the call.
     pub request_id: Option<String>,
+    /// When Stripe answered, by its own clock, to the second.
+    pub answered_at: Option<OffsetDateTime>,
     /// Whether Stripe answered from what it had stored for the key.
     pub replayed: bool,
 }
@@ -261,6 +265,7 @@ fn read<T: Object>(reply: Reply) -> Result<Answer<T>, Box<Failure>> {
         Ok(object) => Ok(Answer {
             object,
             request_id: header(&reply.headers, "request-id").map(str::to_owned),
+            answered_at: header(&reply.headers, "date").and_then(http_date),
             replayed: replayed(&reply.headers),
             raw: reply.body,
         }),
@@ -271,6 +276,11 @@ fn read<T: Object>(reply: Reply) -> Result<Answer<T>, Box<Failure>> {
             Err(failure)
         }
     }
+}
+
+/// An HTTP date is an RFC 2822 one, in GMT.
+fn http_date(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc2822).ok()
 }
 
 fn count(path: &str, outcome: &'static str) {
@@ -304,6 +314,13 @@ mod tests {
         ] {
             assert_eq!(key_mode(key), mode, "{key}");
         }
+    }
+
+    #[test]
+    fn stripes_own_time_is_read_from_its_answers() {
+        let at = http_date("Sun, 22 Nov 2026 10:00:07 GMT").unwrap();
+        assert_eq!(at, time::macros::datetime!(2026-11-22 10:00:07 UTC));
+        assert_eq!(http_date("yesterday"), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use sluicegate::domain::audit::{Broken, Head, Row};
 use sluicegate::store::audit;
 
+use crate::support::reply::ask;
 use crate::support::world::World;
 
 /// The log from its start, verified.
@@ -78,8 +79,8 @@ async fn an_order_that_is_refused_leaves_none() {
     let before = log(&world).await.len();
     assert_eq!(world.api.post(&cancel, "b", &json!({})).await.0, 409);
     assert_eq!(world.api.post("/v1/transfers/xfer_0/hold", "c", &json!({})).await.0, 404);
-    let unsigned = world.api.http.request(Method::POST, world.api.url(&cancel)).send().await.unwrap();
-    assert_eq!(unsigned.status(), 401);
+    let unsigned = ask(world.api.http.request(Method::POST, world.api.url(&cancel))).await;
+    assert_eq!(unsigned.status, 401);
     assert_eq!(log(&world).await.len(), before);
 }
 

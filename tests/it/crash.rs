@@ -10,6 +10,7 @@ use sluicegate::clock::Clock;
 use sluicegate::sandbox::{self, AccountSpec, Control, Delivery, Fault, FaultKind, Sandbox};
 
 use crate::support::postgres::{TestDatabase, database};
+use crate::support::reply::try_ask;
 use crate::support::world::{ADMIN_KEY, Api, CONNECT_SECRET, PLATFORM_SECRET, STRIPE_KEY, eventually};
 
 /// The program and its surroundings.
@@ -62,8 +63,8 @@ impl Program {
 
     async fn until_up(&self) {
         let up = || async {
-            let answer = self.api.http.get(self.api.url("/readyz")).send().await.ok()?;
-            answer.status().is_success().then_some(())
+            let answer = try_ask(self.api.http.get(self.api.url("/readyz"))).await.ok()?;
+            (answer.status == 200).then_some(())
         };
         assert!(eventually(up).await.is_some(), "the program did not come up");
     }

@@ -69,6 +69,34 @@ fn routes() -> Vec<(Method, &'static str, Option<Value>, &'static str)> {
     ]
 }
 
+#[test]
+fn the_document_names_for_each_route_the_scope_that_is_asked_for() {
+    let document = sluicegate::http::document();
+    let mut described = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, call) in methods.as_object().unwrap() {
+            if let Some(scope) = call["security"][0]["key"][0].as_str() {
+                described.push(format!("{} {path} {scope}", method.to_uppercase()));
+            }
+        }
+    }
+    let id = |part: &str| match part.split_once('_') {
+        Some(("acct", _)) => "{acct}".to_owned(),
+        Some(("tu", _)) => "{tu}".to_owned(),
+        Some(("evt", _)) => "{evt}".to_owned(),
+        Some(("xfer" | "key", _)) => "{id}".to_owned(),
+        Some(_) | None => part.to_owned(),
+    };
+    let template = |path: &str| path.split('/').map(id).collect::<Vec<_>>().join("/");
+    let mut tried: Vec<String> = routes()
+        .into_iter()
+        .map(|(method, path, _, scope)| format!("{method} {} {scope}", template(path)))
+        .collect();
+    tried.sort_unstable();
+    described.sort_unstable();
+    assert_eq!(tried, described);
+}
+
 #[tokio::test]
 async fn each_scope_reaches_so_far_and_no_further() {
     let world = World::start().await;

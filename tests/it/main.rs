@@ -9,8 +9,10 @@
 mod audit;
 mod batch;
 mod batches;
+mod bench;
 mod campaign;
 mod controls;
+mod corridors;
 mod crash;
 mod document;
 mod embedded;
@@ -38,3 +40,4 @@ mod topups;
 mod topups_shown;
 mod transfers;
 mod webhook;
+mod webhook_setup;

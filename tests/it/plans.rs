@@ -28,7 +28,7 @@ const LARGE: [&str; 16] = [
 ];
 
 /// Statements that may read all of a table, and why. Those of the simulator (`inspect_…`) may too.
-const MAY_SCAN: [(&str, &str); 18] = [
+const MAY_SCAN: [(&str, &str); 19] = [
     ("open_evidence", "rebuild --check reads everything that was kept"),
     ("list_unexplained", "rebuild --check"),
     ("list_unrecorded", "rebuild --check"),
@@ -38,6 +38,7 @@ const MAY_SCAN: [(&str, &str); 18] = [
     ("list_modes", "rebuild --check"),
     ("keep_baselines", "once a week, of one partition"),
     ("count_unsettled", "once an hour, of what waits and failed"),
+    ("list_countries", "once, when the borders of the platform became known or were drawn anew"),
     ("gauge_tasks", "counts what waits, which is little when all is well"),
     ("gauge_waiting", "adds up what waits"),
     ("gauge_lag", "counts the dead letters"),

@@ -5,6 +5,7 @@ use sluicegate::sandbox::{AccountChange, Fault, FaultKind};
 use time::Duration;
 
 use crate::support::events::renewed;
+use crate::support::reply::ask;
 use crate::support::world::{World, eventually};
 
 const AUTOMATIC: &str = "sluicegate_platform_payouts_automatic 1";
@@ -21,8 +22,8 @@ impl World {
     /// Waits until this world's metrics have this line.
     async fn until_measured(&self, line: &str) {
         let measured = || async {
-            let answer = self.api.http.get(self.api.url("/metrics")).send().await.unwrap();
-            answer.text().await.unwrap().lines().any(|found| found == line).then_some(())
+            let answer = ask(self.api.http.get(self.api.url("/metrics"))).await;
+            answer.body.as_str().unwrap().lines().any(|found| found == line).then_some(())
         };
         assert!(eventually(measured).await.is_some(), "{line} was never measured");
     }

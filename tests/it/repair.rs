@@ -7,6 +7,7 @@ use sluicegate::sandbox::{AccountChange, AccountSpec, Fault, FaultKind};
 use time::Duration;
 
 use crate::audit::{log, said};
+use crate::support::reply::ask;
 use crate::support::world::World;
 use crate::transfers::reverse as reverse_by_hand;
 
@@ -198,7 +199,8 @@ async fn what_was_changed_while_no_event_told_is_found_by_comparing() {
         .until(&format!("/v1/accounts/{unheard}/readiness"), |shown| shown["ready"] == json!(false))
         .await;
     world.api.until(&format!("/v1/topups/{topup}"), |t| t["status"] == json!("pending")).await;
-    let metrics = world.api.http.get(world.api.url("/metrics")).send().await.unwrap().text().await.unwrap();
+    let metrics = ask(world.api.http.get(world.api.url("/metrics"))).await.body;
+    let metrics = metrics.as_str().unwrap();
     assert!(metrics.contains("sluicegate_reconcile_differences_total{kind=\"transfer\"}"), "{metrics}");
     assert!(metrics.contains("sluicegate_events_complete_to_timestamp_seconds"), "{metrics}");
     world.until_idle().await;

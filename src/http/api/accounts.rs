@@ -47,7 +47,7 @@ pub(in crate::http) async fn readiness(
         state.wake.notify_one();
     }
     let account = get(&state, &id).await?;
-    Ok(Json(Readiness::of(&account, &state.ctx.policy)))
+    Ok(Json(Readiness::of(&account, &state.ctx.policy())))
 }
 
 /// An account with its history
@@ -72,7 +72,7 @@ pub(in crate::http) async fn show(
     let mut conn = state.connect().await?;
     let history = views::list_account_changes(&mut conn, state.ctx.livemode, id.as_str()).await?;
     Ok(Json(AccountWithHistory {
-        account: Described::of(&account, &state.ctx.policy),
+        account: Described::of(&account, &state.ctx.policy()),
         history: history.into_iter().map(Change::of).collect(),
     }))
 }
@@ -99,7 +99,7 @@ pub(in crate::http) async fn list(
         Reason::parse(text).ok_or_else(|| "must be a code of an account's `reasons`".to_owned())
     });
     params.finish()?;
-    let (policy, code) = (&state.ctx.policy, reason.map(Reason::code));
+    let (policy, code) = (&state.ctx.policy(), reason.map(Reason::code));
     let mut conn = state.connect().await?;
     let accounts = views::list_accounts(
         &mut conn,

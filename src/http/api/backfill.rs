@@ -3,23 +3,35 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use serde_json::{Value, json};
+use serde::Serialize;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
-use super::{instant as shown, told};
+use super::{body_of, told};
 use crate::flows::backfill::{self, Progress};
 use crate::flows::order::Answer;
 use crate::http::auth::Operator;
 use crate::http::error::Problem;
 use crate::http::extract::{Fields, OptionalBody, instant};
-use crate::http::idempotency::Key;
+use crate::http::idempotency::{Key, MayRepeat};
 use crate::http::query::Params;
+use crate::http::refusals::{AnyOrder, Refuses};
 use crate::http::state::Shared;
+use crate::http::words::{self, Moment};
 
 /// A caller waits this long at most; the search goes on without them.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// `POST /v1/backfill`
+/// Searches Stripe's event list for what was never delivered
+///
+/// It answers after 20 seconds at most; what is left to search goes on without the caller.
+#[utoipa::path(
+    post, path = "/v1/backfill", tag = "events", operation_id = "backfill_events",
+    params(MayRepeat),
+    request_body = Option<BackfillRequest>,
+    responses((status = 200, description = "How far it came.", body = Backfill), Refuses<AnyOrder>),
+    security(("key" = ["operate"])),
+)]
 pub(in crate::http) async fn create(
     State(state): State<Shared>,
     Operator(actor): Operator,
@@ -53,18 +65,44 @@ pub(in crate::http) async fn create(
             Err(_) => break,
         }
     }
-    let body = answer(&progress, problem.as_deref());
+    let body = body_of(&Backfill::of(&progress, problem));
     let ordered = backfill::end(ctx, &actor, once, &progress, Answer { status: 200, body }).await?;
     state.wake.notify_one();
     told(ordered)
 }
 
-fn answer(progress: &Progress, problem: Option<&str>) -> Value {
-    json!({
-        "since": shown(progress.since),
-        "found": progress.seen,
-        "stored": progress.found,
-        "complete": progress.done,
-        "problem": problem,
-    })
+/// Where to begin.
+#[expect(dead_code, reason = "the schema of what `create` reads field by field")]
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+struct BackfillRequest {
+    /// Not in the future; left out: 30 days ago, as far back as Stripe lists.
+    #[schema(value_type = Option<Moment>)]
+    since: Option<String>,
+}
+
+/// What the search has found so far.
+#[derive(Debug, Serialize, ToSchema)]
+struct Backfill {
+    since: words::Instant,
+    /// How many events were read.
+    found: i64,
+    /// How many of them were not known.
+    stored: i64,
+    /// Whether the list was read to its end.
+    complete: bool,
+    /// Why it is not; the search goes on by itself.
+    problem: Option<String>,
+}
+
+impl Backfill {
+    fn of(progress: &Progress, problem: Option<String>) -> Self {
+        Self {
+            since: words::Instant::of(progress.since),
+            found: progress.seen,
+            stored: progress.found,
+            complete: progress.done,
+            problem,
+        }
+    }
 }

@@ -14,30 +14,24 @@ use axum::Json;
 use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+
+use utoipa::ToSchema;
 
 use super::error::Problem;
+use super::words::Note;
 use crate::flows::order::Ordered;
+
+/// Why something is ordered.
+#[expect(dead_code, reason = "the schema of what several calls read field by field")]
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ReasonRequest {
+    #[schema(value_type = Option<Note>)]
+    reason: Option<String>,
+}
 
 /// A status and a body.
 type Answer = (StatusCode, Json<Value>);
-
-/// An instant as callers see it: RFC 3339, UTC.
-fn instant(at: OffsetDateTime) -> Value {
-    // Formatting fails only outside the years 0 to 9999, which neither Stripe nor a caller can send.
-    at.format(&Rfc3339).map_or(Value::Null, Value::String)
-}
-
-/// The same of one that may be absent.
-pub(super) fn maybe(at: Option<OffsetDateTime>) -> Value {
-    at.map_or(Value::Null, instant)
-}
-
-/// The same, to the whole second.
-fn second(at: OffsetDateTime) -> Value {
-    instant(at.truncate_to_second())
-}
 
 /// An answer as it is kept beside its Idempotency-Key.
 fn body_of(answer: &impl Serialize) -> Value {
@@ -53,18 +47,5 @@ fn told(ordered: Ordered) -> Result<Answer, Problem> {
             Ok((status, Json(answer.body)))
         }
         Ordered::KeyReused => Err(Problem::key_reused()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_utc_and_cut_where_seconds_are_asked() {
-        let at = time::macros::datetime!(2026-11-22 10:00:00.123456 UTC);
-        assert_eq!(instant(at), "2026-11-22T10:00:00.123456Z");
-        assert_eq!(second(at), "2026-11-22T10:00:00Z");
-        assert_eq!(maybe(None), Value::Null);
     }
 }

@@ -1,21 +1,31 @@
 //! `/v1/releases`: the emergency stop.
 
 use axum::extract::State;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{Answer, instant, told};
-use crate::flows::operate;
+use super::{Answer, ReasonRequest, body_of, told};
+use crate::flows::operate::{self, Pause};
 use crate::http::auth::Operator;
 use crate::http::error::Problem;
 use crate::http::extract::{Fields, OptionalBody, text};
-use crate::http::idempotency::Key;
+use crate::http::idempotency::{Key, MayRepeat};
 use crate::http::query::Params;
+use crate::http::refusals::{AnyOrder, Refuses};
 use crate::http::state::Shared;
+use crate::http::words::Instant;
 
 /// What is noted where nobody said why.
 const NO_REASON: &str = "paused by an operator";
 
-/// `POST /v1/releases/pause`
+/// Stops all releases
+#[utoipa::path(
+    post, path = "/v1/releases/pause", tag = "releases", operation_id = "pause_releases",
+    params(MayRepeat),
+    request_body = Option<ReasonRequest>,
+    responses((status = 200, description = "The emergency stop as it is now.", body = Stop), Refuses<AnyOrder>),
+    security(("key" = ["operate"])),
+)]
 pub(in crate::http) async fn pause(
     State(state): State<Shared>,
     caller: Operator,
@@ -32,7 +42,14 @@ pub(in crate::http) async fn pause(
     set(&state, caller, once.as_ref(), Some(cause), reason.as_deref()).await
 }
 
-/// `POST /v1/releases/resume`
+/// Lets releases go on
+#[utoipa::path(
+    post, path = "/v1/releases/resume", tag = "releases", operation_id = "resume_releases",
+    params(MayRepeat),
+    request_body = Option<ReasonRequest>,
+    responses((status = 200, description = "The emergency stop as it is now.", body = Stop), Refuses<AnyOrder>),
+    security(("key" = ["operate"])),
+)]
 pub(in crate::http) async fn resume(
     State(state): State<Shared>,
     caller: Operator,
@@ -55,15 +72,26 @@ async fn set(
     cause: Option<&str>,
     reason: Option<&str>,
 ) -> Result<Answer, Problem> {
-    let ordered = operate::set_pause(
-        &state.ctx,
-        &actor,
-        once,
-        cause,
-        reason,
-        |pause| json!({"paused": pause.paused, "reason": pause.cause, "by": pause.paused_by, "at": instant(pause.at)}),
-    );
-    let ordered = ordered.await?;
+    let shown = |pause: &Pause| {
+        let by = pause.paused_by.clone();
+        body_of(&Stop { paused: pause.paused, reason: pause.cause.clone(), by, at: Instant::of(pause.at) })
+    };
+    let ordered = operate::set_pause(&state.ctx, &actor, once, cause, reason, shown).await?;
     state.wake.notify_one();
     told(ordered)
+}
+
+/// The emergency stop.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EmergencyStop)]
+struct Stop {
+    /// Whether nothing is released.
+    paused: bool,
+    /// Why.
+    reason: Option<String>,
+    /// The key that ordered it, or `sluicegate` where Stripe refused what we are configured to do.
+    #[schema(example = "admin")]
+    by: Option<String>,
+    /// Since when it is so.
+    at: Instant,
 }

@@ -4,6 +4,7 @@
 //! reading, statuses are plain text, and an optional field of another type reads as absent. A missing or
 //! wrong-typed id, amount, currency or status is an error that names it: such an object is never guessed at.
 
+mod endpoint;
 mod envelope;
 mod objects;
 mod own;
@@ -17,6 +18,7 @@ use serde_json::value::RawValue;
 use time::macros::{date, format_description};
 use time::{Date, OffsetDateTime};
 
+pub use endpoint::WebhookEndpoint;
 pub use envelope::{Envelope, EnvelopeError, Kind, RelatedObject};
 pub use objects::{
     Account, AccountLink, Balance, BalanceEntry, BalanceTransaction, Capability, Event, ListedEvent,

@@ -5,6 +5,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::document::{self, Answer, Document};
 use super::world::Api;
 
 /// An answer.
@@ -46,12 +47,32 @@ impl Reply {
     }
 }
 
-/// Sends a request.
+/// Sends a request, and holds the answer against the document.
 pub async fn ask(request: reqwest::RequestBuilder) -> Reply {
-    let answer = request.send().await.unwrap();
+    ask_of(Some(&document::OURS), request).await.unwrap()
+}
+
+/// The same where there may be no answer at all.
+pub async fn try_ask(request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
+    ask_of(Some(&document::OURS), request).await
+}
+
+/// Sends a request to a door that does not serve all that the document describes.
+pub async fn ask_elsewhere(request: reqwest::RequestBuilder) -> Reply {
+    ask_of(None, request).await.unwrap()
+}
+
+async fn ask_of(document: Option<&Document>, request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
+    let (client, request) = request.build_split();
+    let request = request?;
+    let (method, path) = (request.method().clone(), request.url().path().to_owned());
+    let answer = client.execute(request).await?;
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-    let text = answer.text().await.unwrap();
-    Reply { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+    let text = answer.text().await?;
+    if let Some(document) = document {
+        document.hold(&Answer { method: &method, path: &path, status, headers: &headers, text: &text });
+    }
+    Ok(Reply { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) })
 }
 
 /// Says exactly these bytes over a connection of their own; answers with everything that comes back.

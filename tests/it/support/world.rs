@@ -20,6 +20,7 @@ use sluicegate::worker::driver;
 use sqlx::PgPool;
 
 use super::postgres::{TestDatabase, database};
+use super::reply::ask;
 
 /// The bootstrap key of every world.
 pub const ADMIN_KEY: &str = "an-admin-key-of-32-characters-or-more";
@@ -236,7 +237,7 @@ impl World {
     /// Sends a body with this signature header.
     pub async fn deliver_signed(&self, body: &[u8], header: &str) -> (u16, Value) {
         let request = self.api.http.post(self.api.url("/webhooks/stripe")).header("Stripe-Signature", header);
-        read(request.body(body.to_vec()).send().await.unwrap()).await
+        read(request.body(body.to_vec())).await
     }
 }
 
@@ -299,25 +300,25 @@ impl Api {
 
     /// GET: status and body.
     pub async fn get(&self, path: &str) -> (u16, Value) {
-        read(self.http.get(self.url(path)).bearer_auth(&self.key).send().await.unwrap()).await
+        read(self.http.get(self.url(path)).bearer_auth(&self.key)).await
     }
 
     /// POST with an idempotency key: status and body.
     pub async fn post(&self, path: &str, key: &str, body: &Value) -> (u16, Value) {
         let request = self.http.post(self.url(path)).bearer_auth(&self.key).header("Idempotency-Key", key);
-        read(request.json(body).send().await.unwrap()).await
+        read(request.json(body)).await
     }
 
     /// POST of raw bytes: status and body.
     pub async fn post_raw(&self, path: &str, key: &str, body: &[u8]) -> (u16, Value) {
         let request = self.http.post(self.url(path)).bearer_auth(&self.key).header("Idempotency-Key", key);
         let request = request.header("Content-Type", "application/json");
-        read(request.body(body.to_vec()).send().await.unwrap()).await
+        read(request.body(body.to_vec())).await
     }
 
     /// DELETE: status and body.
     pub async fn delete(&self, path: &str) -> (u16, Value) {
-        read(self.http.delete(self.url(path)).bearer_auth(&self.key).send().await.unwrap()).await
+        read(self.http.delete(self.url(path)).bearer_auth(&self.key)).await
     }
 
     /// Waits until a GET answers 200 with a body that fits.
@@ -336,11 +337,9 @@ impl Api {
     }
 }
 
-async fn read(answer: reqwest::Response) -> (u16, Value) {
-    let status = answer.status().as_u16();
-    let text = answer.text().await.unwrap();
-    let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-    (status, body)
+async fn read(request: reqwest::RequestBuilder) -> (u16, Value) {
+    let reply = ask(request).await;
+    (reply.status, reply.body)
 }
 
 /// Asks again and again until there is an answer or patience ends.

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
 
 use crate::domain::ids::{AccountId, TopupId};
 use crate::domain::money::{Currency, MoneyError};
 use crate::flows::request_transfer::Request;
-use crate::http::error::{FieldError, Problem};
+use crate::http::error::Problem;
 use crate::http::extract::{Fields, escaped, instant, text};
-use crate::http::state::AppState;
-use crate::store::views;
+use crate::http::words::{self, Amount, Label, Moment};
 
 /// Stripe takes fifty pairs, and one is ours.
 const MOST_PAIRS: usize = 49;
@@ -19,6 +21,59 @@ const LONGEST_VALUE: usize = 500;
 /// The pair by which a transfer at Stripe is known as ours.
 const OURS: &str = "sluicegate_transfer";
 const PRIORITIES: std::ops::RangeInclusive<i64> = -1_000..=1_000;
+
+/// A transfer as it is asked for.
+#[expect(dead_code, reason = "the schema of what `read` takes field by field")]
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TransferRequest {
+    /// Whom to pay.
+    #[schema(value_type = words::AccountId)]
+    destination: String,
+    #[schema(value_type = Amount)]
+    amount: i64,
+    #[schema(value_type = words::Currency)]
+    currency: String,
+    /// Pay it from this top-up, and from no other money.
+    #[schema(value_type = Option<words::TopupId>)]
+    topup: Option<String>,
+    /// Sent to Stripe; where it is left out, the transfer's own id is.
+    #[schema(value_type = Option<Label>)]
+    transfer_group: Option<String>,
+    /// Shown at Stripe.
+    #[schema(value_type = Option<words::Description>)]
+    description: Option<String>,
+    /// Sent to Stripe.
+    #[schema(schema_with = metadata_schema)]
+    metadata: Option<BTreeMap<String, String>>,
+    /// Not before this instant.
+    #[schema(value_type = Option<Moment>)]
+    release_after: Option<String>,
+    /// Higher goes first among those that wait for money.
+    #[schema(minimum = -1_000, maximum = 1_000, default = 0)]
+    priority: Option<i32>,
+}
+
+/// Transfers asked for together.
+#[expect(dead_code, reason = "the schema of what `read_batch` takes")]
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BatchRequest {
+    #[schema(min_items = 1, max_items = 1_000)]
+    transfers: Vec<TransferRequest>,
+}
+
+fn metadata_schema() -> RefOr<Schema> {
+    let name = json!({
+        "minLength": 1, "maxLength": LONGEST_NAME, "pattern": "^[^\\[\\]\\u0000-\\u001f\\u007f-\\u009f]*$",
+        "not": {"const": OURS},
+    });
+    words::schema(json!({
+        "type": ["object", "null"], "maxProperties": MOST_PAIRS, "propertyNames": name,
+        "additionalProperties": {"type": "string", "maxLength": LONGEST_VALUE, "pattern": words::PLAIN},
+        "description": "Sent to Stripe.", "example": {"invoice": "2026-117"},
+    }))
+}
 
 /// Reads the body of `POST /v1/transfers`.
 pub(super) fn read(body: Map<String, Value>) -> Result<Request, Problem> {
@@ -80,38 +135,6 @@ pub(super) fn read_batch(body: Map<String, Value>) -> Result<Vec<Request>, Probl
 /// Where one of a batch stands in the body, as a JSON pointer.
 pub(super) fn place_in_batch(place: usize) -> String {
     format!("/transfers/{place}")
-}
-
-/// A transfer can't be paid from a top-up in another currency. A repeated request is answered as before,
-/// whatever has become known of its top-ups since. `requests` come with where each stands in the body.
-pub(super) async fn refuse_other_currencies(
-    state: &AppState,
-    requests: &[(String, &Request)],
-    key: &str,
-) -> Result<(), Problem> {
-    let tied: Vec<&str> =
-        requests.iter().filter_map(|(_, request)| Some(request.topup.as_ref()?.as_str())).collect();
-    if tied.is_empty() {
-        return Ok(());
-    }
-    let mut conn = state.connect().await?;
-    let topups = views::list_topups_by_ids(&mut conn, state.ctx.livemode, &tied).await?;
-    // It can be spent in the currency it lands in; until that is known, in the one asked of the bank.
-    let currencies: BTreeMap<&str, &str> = topups
-        .iter()
-        .map(|topup| (topup.id.as_str(), topup.proof_currency.as_deref().unwrap_or(&topup.currency)))
-        .collect();
-    let other = |(pointer, request): &(String, &Request)| {
-        let id = request.topup.as_ref()?;
-        let currency = currencies.get(id.as_str()).filter(|of| **of != request.currency.as_str())?;
-        let detail = format!("must be `{currency}`, the currency of the top-up `{id}`");
-        Some(FieldError { pointer: format!("{pointer}/currency"), detail })
-    };
-    let errors: Vec<FieldError> = requests.iter().filter_map(other).collect();
-    if errors.is_empty() || views::is_key_used(&mut conn, key, state.ctx.clock.now()).await? {
-        return Ok(());
-    }
-    Err(Problem::validation(errors))
 }
 
 /// The amount, if it can be paid; where the currency is not known, only its bounds are looked at.
@@ -182,14 +205,17 @@ fn pair(name: &str, value: &Value) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
+    /// What is read of a request; the document must say beforehand whether it will be.
     fn asked(changes: Value) -> Result<Request, Problem> {
         let mut body = json!({"destination": "acct_1", "amount": 1_000, "currency": "usd"});
         for (name, value) in changes.as_object().unwrap() {
             body[name] = value.clone();
         }
-        read(body.as_object().unwrap().clone())
+        let read = read(body.as_object().unwrap().clone());
+        let documented = crate::http::document::validator("TransferRequest").is_valid(&body);
+        assert_eq!(documented, read.is_ok(), "the document and the reader differ about {changes}");
+        read
     }
 
     #[test]
