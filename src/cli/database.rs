@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::embedded::{self, Cluster, DATABASE, Durability, Options, Reached};
+use crate::embedded::{self, Cluster, DATABASE, Durability, Options, Reached, Survey};
 
 /// A database to connect to, and the private server behind it, if it is ours.
 pub struct Database {
@@ -22,7 +22,7 @@ pub async fn provide(
     pg_bin_dir: Option<PathBuf>,
 ) -> anyhow::Result<Database> {
     if let Some(url) = named {
-        return Ok(Database { url: url.expose_secret().to_owned(), cluster: None });
+        return Ok(Database::named(url));
     }
     let options = options(data_dir, pg_bin_dir);
     let cluster = tokio::task::spawn_blocking(move || embedded::start(options))
@@ -39,7 +39,7 @@ pub async fn reach(
     pg_bin_dir: Option<PathBuf>,
 ) -> anyhow::Result<Database> {
     if let Some(url) = named {
-        return Ok(Database { url: url.expose_secret().to_owned(), cluster: None });
+        return Ok(Database::named(url));
     }
     let shown = data_dir.display().to_string();
     let options = options(data_dir, pg_bin_dir);
@@ -54,6 +54,13 @@ pub async fn reach(
              SLUICEGATE_DATA_DIR to the folder that the service has; `sluicegate migrate` makes a new one"
         ),
     }
+}
+
+/// What there is of a private cluster in `data_dir`; starts and makes nothing.
+pub async fn survey(data_dir: PathBuf, pg_bin_dir: Option<PathBuf>) -> anyhow::Result<Survey> {
+    let options = options(data_dir, pg_bin_dir);
+    let looked = tokio::task::spawn_blocking(move || embedded::survey(&options)).await;
+    Ok(looked.context("the private Postgres could not be looked at")??)
 }
 
 fn options(data_dir: PathBuf, pg_bin_dir: Option<PathBuf>) -> Options {
@@ -72,6 +79,11 @@ fn own(cluster: Cluster) -> Database {
 }
 
 impl Database {
+    /// One that somebody else runs.
+    pub fn named(url: &SecretString) -> Self {
+        Self { url: url.expose_secret().to_owned(), cluster: None }
+    }
+
     /// Ends the private server, if there is one of ours.
     pub async fn stop(self) {
         if let Some(cluster) = self.cluster {

@@ -6,6 +6,7 @@ mod bench;
 mod completions;
 pub mod database;
 mod demo;
+mod doctor;
 mod output;
 mod rebuild;
 mod sandbox;
@@ -66,6 +67,9 @@ enum Command {
     /// Search Stripe's event list for events that were never delivered, and store them
     #[command(after_help = "Example:\n  sluicegate backfill --since 2026-11-22T10:00:00Z")]
     Backfill(backfill::Args),
+    /// Check the configuration, the database and the account at Stripe, one line a check; exit 1 on any fail
+    #[command(after_help = "Example:\n  sluicegate doctor")]
+    Doctor(shell::Shown),
     /// Make or repair both webhook endpoints at Stripe, and print new secrets once
     #[command(
         name = "setup-webhooks",
@@ -177,6 +181,7 @@ async fn dispatch(command: Command) -> Result<bool, Failed> {
             rebuild::run(settings, output).await
         }
         Command::Backfill(args) => backfill::run(&args).await.map(|()| true),
+        Command::Doctor(shown) => doctor::run(&shown).await,
         Command::SetupWebhooks(args) => setup_webhooks::run(&args).await.map(|()| true),
         Command::Shell(command) => shell::run(command).await.map(|()| true),
         Command::Completions(args) => {

@@ -16,7 +16,7 @@ use crate::worker::driver;
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections to Postgres of one process.
-const CONNECTIONS: u32 = 24;
+pub(super) const CONNECTIONS: u32 = 24;
 
 /// Runs the service until it is told to stop.
 pub async fn run(settings: Settings) -> Result<bool, Failed> {

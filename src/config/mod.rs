@@ -37,10 +37,31 @@ pub fn load(
     env: impl Iterator<Item = (OsString, OsString)>,
     read: impl Fn(&Path) -> io::Result<String>,
 ) -> Result<(Settings, Vec<Warning>), Vec<Problem>> {
+    let Examined { settings, warnings, problems } = examine(flags, env, read);
+    if problems.is_empty() { Ok((settings, warnings)) } else { Err(problems) }
+}
+
+/// The settings with everything that is to be said about them.
+#[derive(Clone, Debug)]
+pub struct Examined {
+    /// Each value that is well formed; the default in place of any other.
+    pub settings: Settings,
+    /// What is probably a mistake.
+    pub warnings: Vec<Warning>,
+    /// Why the service can't start with them.
+    pub problems: Vec<Problem>,
+}
+
+/// The same for who wants to know more than that it can't be: [`load`] fails where there is a problem.
+pub fn examine(
+    flags: &Flags,
+    env: impl Iterator<Item = (OsString, OsString)>,
+    read: impl Fn(&Path) -> io::Result<String>,
+) -> Examined {
     let mut given = Given::gather(flags, env, &read);
     let settings = typed(&mut given, &read);
     check(&settings, &mut given);
-    if given.problems.is_empty() { Ok((settings, given.warnings)) } else { Err(given.problems) }
+    Examined { settings, warnings: given.warnings, problems: given.problems }
 }
 
 /// Each value by its own rules. Where one is refused its default stands in, and `load` fails.

@@ -31,16 +31,21 @@ impl Attached {
 /// where it takes too long.
 pub(super) fn attach(dir: &Path) -> Option<Attached> {
     for _ in 0..LOOKS {
+        if !is_held(dir) {
+            return None;
+        }
         if let Some(attached) = running(dir) {
             return Some(attached);
-        }
-        let lock = fs::File::options().write(true).open(dir.join("lock")).ok()?;
-        if lock.try_lock().is_ok() {
-            return None;
         }
         thread::sleep(LOOK_EVERY);
     }
     None
+}
+
+/// Whether a process holds the folder: without one, a file of a killed server may still say that it is ready.
+pub(super) fn is_held(dir: &Path) -> bool {
+    let lock = fs::File::options().write(true).open(dir.join("lock"));
+    lock.is_ok_and(|lock| lock.try_lock().is_err())
 }
 
 /// The server as its file describes it: line 5 is the folder of its socket, line 8 says that it is ready.

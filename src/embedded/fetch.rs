@@ -101,6 +101,20 @@ pub(super) fn provide(
     Err(EmbeddedError::NoPostgres { needed: needed(major), tried })
 }
 
+/// The client that would fetch a Postgres of that major version (any, for a new cluster) on this machine; fetches
+/// nothing.
+pub(super) fn client(major: Option<u32>) -> Option<&'static str> {
+    let platform = (std::env::consts::OS, std::env::consts::ARCH);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let installed =
+        |name: &&'static str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    SOURCES
+        .iter()
+        .filter(|source| source.platform == platform && major.is_none_or(|wanted| wanted == MAJOR))
+        .find(|source| source.client.programs().iter().any(&installed))
+        .map(|source| source.client.name())
+}
+
 impl Source {
     /// The cache's folder for it. The checksum's start keeps another pin of the same version apart.
     fn folder(&self) -> String {
@@ -195,6 +209,14 @@ impl Source {
 }
 
 impl Client {
+    /// Any of these will do.
+    fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::Npm(_) => &["npm"],
+            Self::Pip => &["pip3", "pip"],
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Npm(_) => "npm",

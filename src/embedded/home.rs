@@ -129,16 +129,17 @@ impl Home {
     }
 }
 
-/// Whether there is a cluster where `Home::claim` would look for one; makes nothing. One that can't be looked at
-/// counts as there: claiming it says why.
-pub(super) fn has_cluster(options: &Options) -> Result<bool, EmbeddedError> {
+/// The folder of the cluster, where `Home::claim` would find one; makes nothing. One that can't be looked at counts
+/// as there: claiming it says why.
+pub(super) fn find_cluster(options: &Options) -> Result<Option<PathBuf>, EmbeddedError> {
     let asked =
         std::path::absolute(&options.data_dir).map_err(EmbeddedError::path("resolve", &options.data_dir))?;
-    let there = |dir: &Path| match fs::metadata(dir.join("data")) {
+    let there = |dir: &PathBuf| match fs::metadata(dir.join("data")) {
         Ok(_) => true,
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     };
-    Ok(there(&asked) || there(&stand_in(&asked, options.durability, &RunAs::choose()?)))
+    let instead = stand_in(&asked, options.durability, &RunAs::choose()?);
+    Ok([asked, instead].into_iter().find(there))
 }
 
 /// A few characters that stand for a path.

@@ -10,6 +10,7 @@ mod fetch;
 mod find;
 mod home;
 mod reap;
+mod survey;
 mod tether;
 mod unpack;
 mod user;
@@ -23,6 +24,7 @@ pub use cluster::{Cluster, DATABASE};
 pub use error::EmbeddedError;
 use find::{Binaries, Search};
 use home::Home;
+pub use survey::{Programs, Survey, survey};
 use tether::Tether;
 pub use tether::die_with_caller;
 
@@ -86,7 +88,7 @@ pub enum Reached {
 /// # Errors
 /// As [`start`]; a directory in use is none, unless its server does not answer.
 pub fn reach(options: &Options) -> Result<Option<Reached>, EmbeddedError> {
-    if !home::has_cluster(options)? {
+    if home::find_cluster(options)?.is_none() {
         return Ok(None);
     }
     match start_in(options) {

@@ -30,6 +30,7 @@ pub mod backfill;
 pub mod catch_up;
 pub mod control_transfer;
 pub mod event_record;
+pub mod examine;
 pub mod forecast;
 pub mod fund_transfers;
 pub mod look_again;

@@ -11,7 +11,6 @@ use crate::domain::endpoint::{Aside, Endpoint, MARK, Scope, Step, aside, step};
 use crate::stripe::API_VERSION;
 use crate::stripe::client::{Answer, Client, Lane};
 use crate::stripe::error::StripeError;
-use crate::stripe::wire::{self, WebhookEndpoint};
 
 /// How often a change is sent that gets no answer.
 const SENDS: u32 = 3;
@@ -60,26 +59,10 @@ pub struct Subscriptions {
     pub aside: Vec<Aside>,
 }
 
-/// An endpoint as the domain looks at it.
-pub fn seen(endpoint: &WebhookEndpoint) -> Endpoint {
-    let mark = endpoint.metadata.as_ref().and_then(|entries| entries.get(MARK));
-    Endpoint {
-        id: endpoint.id.clone(),
-        url: endpoint.url.clone(),
-        enabled: endpoint.status == "enabled",
-        types: endpoint.enabled_events.clone(),
-        api_version: endpoint.api_version.clone(),
-        readable: wire::readable(endpoint.api_version.as_deref()),
-        livemode: endpoint.livemode.unwrap_or_default(),
-        mark: mark.and_then(|word| Scope::parse(word)),
-        of_application: endpoint.application.is_some(),
-    }
-}
-
 /// Has Stripe send every needed event to this URL.
 pub async fn subscribe(stripe: &Client, url: &str) -> Result<Subscriptions, StripeError> {
     let listed = stripe.list_webhook_endpoints(Lane::Release).await?;
-    let existing: Vec<Endpoint> = listed.iter().map(|item| seen(&item.object)).collect();
+    let existing: Vec<Endpoint> = listed.iter().map(|item| item.object.seen()).collect();
     let mut endpoints = Vec::new();
     for scope in Scope::ALL {
         endpoints.push(match step(scope, url, &existing) {

@@ -9,6 +9,7 @@ pub mod admin;
 pub mod attempts;
 pub mod audit;
 pub mod caps;
+pub mod checkup;
 pub mod controls;
 pub mod db;
 pub mod heartbeats;

@@ -14,6 +14,7 @@ mod campaign;
 mod controls;
 mod corridors;
 mod crash;
+mod doctor;
 mod document;
 mod embedded;
 mod events;

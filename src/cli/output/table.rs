@@ -40,6 +40,14 @@ pub fn rows(items: &[Value], columns: &[Column]) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
+    flush(table)
+}
+
+/// The text, its first column at the left edge and two blanks between columns.
+fn flush(mut table: Table) -> String {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     table.trim_fmt()
 }
 
@@ -81,7 +89,7 @@ pub fn fields(value: &Value, first: &[&str]) -> String {
     for (name, value) in &sheet.lines {
         table.add_row([heading(name), state(value)]);
     }
-    let mut parts = if sheet.lines.is_empty() { Vec::new() } else { vec![table.trim_fmt()] };
+    let mut parts = if sheet.lines.is_empty() { Vec::new() } else { vec![flush(table)] };
     parts.extend(sheet.below.into_iter().map(|(title, text)| format!("{title}:\n{text}")));
     parts.join("\n\n")
 }
@@ -132,7 +140,7 @@ impl Sheet {
                 None => Cell::new("-"),
             }));
         }
-        self.below.push((title.to_owned(), table.trim_fmt()));
+        self.below.push((title.to_owned(), flush(table)));
         for (title, list) in inner {
             self.table(&title, list);
         }
@@ -194,10 +202,7 @@ mod tests {
         ];
         let shown = rows(&items, COLUMNS);
         let lines: Vec<&str> = shown.lines().map(str::trim_end).collect();
-        assert_eq!(
-            lines,
-            [" ID         AMOUNT  WAITS ON", " a           5 usd  x, y", " longer  12345 jpy  -"]
-        );
+        assert_eq!(lines, ["ID         AMOUNT  WAITS ON", "a           5 usd  x, y", "longer  12345 jpy  -"]);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::fmt;
 
 use secrecy::SecretString;
 
-use super::{Fields, Object, Unreadable};
+use super::{Fields, Object, Unreadable, readable};
+use crate::domain::endpoint::{Endpoint, MARK, Scope};
 
 /// Where Stripe sends events.
 #[derive(Clone)]
@@ -28,6 +29,24 @@ pub struct WebhookEndpoint {
     pub application: Option<String>,
     /// What its events are signed with: in the answer to its creation, and never again.
     pub secret: Option<SecretString>,
+}
+
+impl WebhookEndpoint {
+    /// The endpoint as decisions look at it.
+    pub fn seen(&self) -> Endpoint {
+        let mark = self.metadata.as_ref().and_then(|entries| entries.get(MARK));
+        Endpoint {
+            id: self.id.clone(),
+            url: self.url.clone(),
+            enabled: self.status == "enabled",
+            types: self.enabled_events.clone(),
+            api_version: self.api_version.clone(),
+            readable: readable(self.api_version.as_deref()),
+            livemode: self.livemode.unwrap_or_default(),
+            mark: mark.and_then(|word| Scope::parse(word)),
+            of_application: self.application.is_some(),
+        }
+    }
 }
 
 impl fmt::Debug for WebhookEndpoint {
@@ -69,6 +88,10 @@ mod tests {
         let endpoint = WebhookEndpoint::from_json(json).unwrap();
         assert_eq!((endpoint.id.as_str(), endpoint.enabled_events.len()), ("we_1", 1));
         assert!(endpoint.secret.is_some() && !format!("{endpoint:?}").contains("hidden"));
+        let seen = endpoint.seen();
+        assert!(seen.enabled && !seen.readable && seen.mark.is_none());
+        let marked = json.replace(r#"{"a":"b"}"#, r#"{"sluicegate_endpoint":"connect"}"#);
+        assert_eq!(WebhookEndpoint::from_json(&marked).unwrap().seen().mark, Some(Scope::Connect));
         assert!(WebhookEndpoint::from_json(r#"{"id":"we_1"}"#).is_err());
     }
 }
