@@ -117,7 +117,7 @@ pub(super) fn instant(text: &str) -> Read<OffsetDateTime> {
 
 pub(super) fn policy(text: &str) -> Read<Policy> {
     Policy::parse(text).map_err(|_| {
-        let known: Vec<_> = Condition::NAMED.iter().map(|(name, _)| *name).collect();
+        let known: Vec<_> = Condition::ALL.map(Condition::name).into();
         format!("write some of {}, comma-separated", known.join(", "))
     })
 }

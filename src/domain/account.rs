@@ -3,11 +3,14 @@
 //! The flags are Stripe's; the policy says which of them must hold. Some disabled reasons block whatever
 //! the policy says, since Stripe lets money in that it will not let out again.
 
+mod condition;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
+pub use self::condition::Condition;
 use super::corridors::{Corridors, Country};
 use super::money::Currency;
 use super::reason::Reason;
@@ -53,46 +56,6 @@ pub struct Flags {
     pub default_currency: Option<String>,
 }
 
-/// One condition a platform may ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
-    /// `details_submitted` is true.
-    DetailsSubmitted,
-    /// `charges_enabled` is true.
-    ChargesEnabled,
-    /// `payouts_enabled` is true.
-    PayoutsEnabled,
-    /// The `transfers` capability is active.
-    TransfersActive,
-    /// Nothing is past due.
-    NoPastDue,
-}
-
-impl Condition {
-    /// Every condition with its name in the configuration.
-    pub const NAMED: [(&'static str, Condition); 5] = [
-        ("details_submitted", Condition::DetailsSubmitted),
-        ("charges_enabled", Condition::ChargesEnabled),
-        ("payouts_enabled", Condition::PayoutsEnabled),
-        ("transfers_active", Condition::TransfersActive),
-        ("no_past_due", Condition::NoPastDue),
-    ];
-
-    fn missing(self, flags: &Flags) -> Option<Reason> {
-        let active = flags.transfers_capability.as_deref() == Some("active");
-        // A v2 account has no v1 flags: what stands for them is whether it may receive transfers.
-        let holds = |flag: Option<bool>| flag.unwrap_or(active);
-        let (holds, reason) = match self {
-            Condition::DetailsSubmitted => (holds(flags.details_submitted), Reason::DetailsNotSubmitted),
-            Condition::ChargesEnabled => (holds(flags.charges_enabled), Reason::ChargesDisabled),
-            Condition::PayoutsEnabled => (holds(flags.payouts_enabled), Reason::PayoutsDisabled),
-            Condition::TransfersActive => (active, Reason::TransfersInactive),
-            Condition::NoPastDue => (flags.requirements.past_due.is_empty(), Reason::RequirementsPastDue),
-        };
-        (!holds).then_some(reason)
-    }
-}
-
 /// Which conditions must hold before an account is paid, and where accounts may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -109,9 +72,14 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// What must hold, in the order of the reasons.
+    pub fn conditions(&self) -> Vec<Condition> {
+        Condition::ALL.into_iter().filter(|condition| self.conditions.contains(condition)).collect()
+    }
+
     /// Reads a comma-separated list of conditions; an unknown one is returned as the error.
     pub fn parse(list: &str) -> Result<Self, String> {
-        let named = |name: &str| Condition::NAMED.iter().find(|(known, _)| *known == name).map(|(_, c)| *c);
+        let named = |name: &str| Condition::ALL.into_iter().find(|condition| condition.name() == name);
         let conditions = list
             .split(',')
             .map(str::trim)
@@ -275,7 +243,7 @@ mod tests {
         for (flags, condition, reason) in rows {
             assert_eq!(reasons_of(flags.clone(), ALL), vec![reason]);
             assert_eq!(reasons_of(flags.clone(), condition), vec![reason]);
-            for (other, _) in Condition::NAMED.iter().filter(|(name, _)| *name != condition) {
+            for other in Condition::ALL.map(Condition::name).into_iter().filter(|name| *name != condition) {
                 assert_eq!(reasons_of(flags.clone(), other), vec![], "{condition} under {other}");
             }
         }

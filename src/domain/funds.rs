@@ -75,6 +75,18 @@ impl Purse {
         }
     }
 
+    /// What is free for one source (a top-up, or the pool), whoever stands in its line.
+    pub fn free_minor(&self, topup: Option<&str>) -> i64 {
+        let free = match topup {
+            Some(name) => self.lots.iter().find(|lot| lot.name == name).map_or(0, |lot| lot.available_minor),
+            None => {
+                let unclaimed = |lot: &Lot| (lot.available_minor - lot.claimed_minor).max(0);
+                self.lots.iter().map(unclaimed).sum::<i64>().min(self.total() - self.claimed())
+            }
+        };
+        free.min(self.total()).max(0)
+    }
+
     /// What is left.
     pub fn into_lots(self) -> Vec<Lot> {
         self.lots
@@ -191,6 +203,19 @@ mod tests {
         assert!(purse.take(tied(30, "tu_1")).is_some(), "a tied one has its own money");
         assert_eq!(purse.take(tied(11, "tu_2")), None);
         assert_eq!(purse.take(tied(1, "tu_2")), None, "a later one of the same top-up");
+    }
+
+    #[test]
+    fn what_is_free_is_what_the_first_in_line_could_take() {
+        let lots = || vec![lot("tu_1", 100, 30), lot("tu_2", 50, 0), lot("tu_3", -40, 0)];
+        for topup in [None, Some("tu_1"), Some("tu_2"), Some("tu_3"), Some("tu_4")] {
+            let free = Purse::new(lots()).free_minor(topup);
+            let takes =
+                |amount_minor| Purse::new(lots()).take(Claim { amount_minor, topup, blocks: true }).is_some();
+            assert!(free == 0 || takes(free), "{topup:?}: {free}");
+            assert!(!takes(free + 1), "{topup:?}: {free}");
+        }
+        assert_eq!(Purse::new(lots()).free_minor(None), 80);
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod corridors;
 pub mod endpoint;
 pub mod event;
 pub mod evidence;
+pub mod explanation;
 pub mod forecast;
 pub mod funds;
 pub mod ids;

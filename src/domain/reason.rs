@@ -108,6 +108,41 @@ impl Reason {
         }
     }
 
+    /// What ends it, as the rest of a sentence that begins with "it goes on when".
+    pub fn way_out(self) -> &'static str {
+        match self {
+            Self::ReleasesPaused => "an operator resumes releases",
+            Self::OnHold => "somebody resumes this transfer",
+            Self::ApprovalRequired => "another API key than the one that asked for it approves it",
+            Self::Scheduled => "its date comes",
+            Self::DailyCapReached => {
+                "the next UTC day begins, or something that was reserved today is given back"
+            }
+            Self::AccountUnknown => "Stripe shows the account, for which it is asked by itself",
+            Self::AccountDeauthorized => "the account connects to the platform again",
+            Self::AccountBlocked => "Stripe lifts the block; its support can say why it stands",
+            Self::DetailsNotSubmitted => "the account's holder finishes onboarding",
+            Self::ChargesDisabled => "Stripe enables charges, mostly once it has all it asks of the holder",
+            Self::PayoutsDisabled => "Stripe enables payouts, mostly once it has all it asks of the holder",
+            Self::TransfersInactive => {
+                "Stripe activates the transfers capability, mostly once it has all it asks of the holder"
+            }
+            Self::RequirementsPastDue => "the account's holder gives Stripe what is past due",
+            Self::CorridorUnsupported => {
+                "its country and currency become payable from this platform; else it has to be canceled"
+            }
+            Self::TopupUnknown => "Stripe shows the top-up, for which it is asked by itself",
+            Self::TopupPending => "the bank pays the top-up",
+            Self::TopupNotSettled => "the top-up's money becomes available",
+            Self::TopupFailed => "never: cancel it, and ask for one that is not tied to this top-up",
+            Self::FundsInsufficient => "money is added and settles, or what stands before it is canceled",
+            Self::StripeBalanceInsufficient => {
+                "Stripe's balance covers the first in line, for which it is asked by itself"
+            }
+            Self::StripeUnavailable => "Stripe gives a definite answer, for which it is asked by itself",
+        }
+    }
+
     /// Whether a transfer with this code is not even in the line for money.
     pub fn before_funds(self) -> bool {
         self < Reason::FundsInsufficient

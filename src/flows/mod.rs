@@ -31,6 +31,7 @@ pub mod catch_up;
 pub mod control_transfer;
 pub mod event_record;
 pub mod examine;
+pub mod explain_transfer;
 pub mod forecast;
 pub mod fund_transfers;
 pub mod look_again;

@@ -26,8 +26,10 @@ const DEAUTHORIZED_LOOK: Duration = Duration::minutes(5);
 #[derive(Debug)]
 pub struct Snapshot {
     paused: bool,
-    used: Used,
-    account: Option<Account>,
+    /// What was reserved today.
+    pub used: Used,
+    /// The destination, where anything was heard of it.
+    pub account: Option<Account>,
     topup: Tie,
 }
 

@@ -89,6 +89,7 @@ fn v1() -> OpenApiRouter<Shared> {
         .routes(at("/v1/transfers", routes!(transfers::list, transfers::create::create)))
         .routes(at("/v1/transfers/batch", routes!(transfers::create::create_batch)))
         .routes(at("/v1/transfers/{id}", routes!(transfers::show)))
+        .routes(at("/v1/transfers/{id}/explanation", routes!(transfers::explanation::explain)))
         .routes(at("/v1/transfers/{id}/cancel", routes!(transfers::orders::cancel)))
         .routes(at("/v1/transfers/{id}/hold", routes!(transfers::orders::hold)))
         .routes(at("/v1/transfers/{id}/resume", routes!(transfers::orders::resume)))

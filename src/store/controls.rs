@@ -187,6 +187,28 @@ pub async fn record_balance(
     Ok(())
 }
 
+/// What Stripe last said of a currency's balance, and whether it stands still.
+#[derive(Clone, Debug, FromRow)]
+pub struct Balance {
+    /// Stripe refused for lack of funds then.
+    pub stopped_at: Option<OffsetDateTime>,
+    /// Available at Stripe, in minor units.
+    pub stripe_available: Option<i64>,
+    /// When that was asked.
+    pub checked_at: Option<OffsetDateTime>,
+}
+
+/// A currency's balance at Stripe, where it has a row.
+pub async fn find_balance(
+    conn: &mut PgConnection,
+    livemode: bool,
+    currency: Currency,
+) -> Result<Option<Balance>, StoreError> {
+    const SQL: &str = "-- find_balance
+        select stopped_at, stripe_available, checked_at from funds where livemode = $1 and currency = $2";
+    Ok(sqlx::query_as(SQL).bind(livemode).bind(currency.as_str()).fetch_optional(conn).await?)
+}
+
 /// The currencies with a row.
 pub async fn list_currencies(conn: &mut PgConnection, livemode: bool) -> Result<Vec<Currency>, StoreError> {
     const SQL: &str = "-- list_currencies

@@ -110,6 +110,22 @@ pub async fn note_passed_over(
     Ok(())
 }
 
+/// How many stand before one in the line and draw on the same money, and how much they ask for.
+pub async fn count_before(conn: &mut PgConnection, transfer: &Transfer) -> Result<(i64, i64), StoreError> {
+    const SQL: &str = "-- count_before
+        select count(*), coalesce(sum(amount), 0)::bigint from transfers
+        where livemode = $1 and currency = $2 and fundable and topup is not distinct from $3
+            and (-priority, created_at, id) < (-$4::int, $5, $6)";
+    let query = sqlx::query_as(SQL)
+        .bind(transfer.livemode)
+        .bind(transfer.currency.as_str())
+        .bind(transfer.topup.as_ref().map(|id| id.as_str()))
+        .bind(transfer.priority)
+        .bind(transfer.created_at)
+        .bind(transfer.id.as_str());
+    Ok(query.fetch_one(conn).await?)
+}
+
 /// All waiting transfers of a currency, in release order.
 pub async fn list_waiting(
     conn: &mut PgConnection,

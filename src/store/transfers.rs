@@ -243,6 +243,16 @@ pub async fn record_change(
     Ok(())
 }
 
+/// The last line of a transfer's history: when, and what brought it there.
+pub async fn find_last_line(
+    conn: &mut PgConnection,
+    transfer: &str,
+) -> Result<Option<(OffsetDateTime, String)>, StoreError> {
+    const SQL: &str = "-- find_last_line
+        select at, cause from transfer_history where transfer = $1 order by id desc limit 1";
+    Ok(sqlx::query_as(SQL).bind(transfer).fetch_optional(conn).await?)
+}
+
 /// Adds to a transfer's history.
 async fn insert_history(
     conn: &mut PgConnection,

@@ -18,6 +18,7 @@ mod doctor;
 mod document;
 mod embedded;
 mod events;
+mod explanation;
 mod faults;
 mod funding;
 mod input;

@@ -1,6 +1,7 @@
 //! `/v1/transfers`: asking for transfers, looking at them, and the orders about one.
 
 pub(in crate::http) mod create;
+pub(in crate::http) mod explanation;
 pub(in crate::http) mod orders;
 mod request;
 mod shown;

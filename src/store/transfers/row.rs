@@ -48,10 +48,14 @@ pub struct Transfer {
     pub priority: i32,
     /// Since when it is held.
     pub held_at: Option<OffsetDateTime>,
+    /// By which key.
+    pub held_by: Option<String>,
     /// Which key asked for it.
     pub created_by: String,
     /// When another key approved it.
     pub approved_at: Option<OffsetDateTime>,
+    /// Which key that was.
+    pub approved_by: Option<String>,
     /// The UTC day whose caps its reservation counts towards.
     pub counted_on: Option<Date>,
     /// The next key is not used before a look-up found nothing.
@@ -103,8 +107,10 @@ impl Transfer {
             passed_over_at: None,
             priority: 0,
             held_at: None,
+            held_by: None,
             created_by: created_by.to_owned(),
             approved_at: None,
+            approved_by: None,
             counted_on: None,
             look_up_first: false,
             generation: 1,
@@ -157,8 +163,10 @@ pub(in crate::store) struct Row {
     passed_over_at: Option<OffsetDateTime>,
     priority: i32,
     held_at: Option<OffsetDateTime>,
+    held_by: Option<String>,
     created_by: String,
     approved_at: Option<OffsetDateTime>,
+    approved_by: Option<String>,
     counted_on: Option<Date>,
     look_up_first: bool,
     generation: i32,
@@ -198,8 +206,10 @@ impl Row {
             passed_over_at: self.passed_over_at,
             priority: self.priority,
             held_at: self.held_at,
+            held_by: self.held_by,
             created_by: self.created_by,
             approved_at: self.approved_at,
+            approved_by: self.approved_by,
             counted_on: self.counted_on,
             look_up_first: self.look_up_first,
             generation: self.generation,
