@@ -20,7 +20,7 @@ use crate::domain::limits::{Limits, ReleaseOrder};
 use crate::domain::topup::Rule;
 use crate::flows::receive::Intake;
 use crate::flows::{Context, Home, catch_up, upkeep};
-use crate::http::{self, AdminKey, AppState, Door};
+use crate::http::{self, AdminKey, AppState, Door, Live};
 use crate::store::db;
 use crate::stripe::client::{Client, ClientConfig};
 use crate::stripe::signature::SigningSecret;
@@ -158,11 +158,14 @@ pub async fn start(plan: Plan, clock: Clock) -> anyhow::Result<Running> {
     // Taken now: what is counted before there is a recorder is lost.
     let metrics = telemetry::metrics();
     let intake = Intake::open(pool, plan.webhook_secrets, tolerance_s, ourselves, wake.bell());
+    let live = Live::start(&ctx, &wake.signals(), &stop, &parts);
     let state = AppState {
         ctx,
         intake,
         admin_key: plan.admin_key.as_ref().map(AdminKey::of),
         door: Door::default(),
+        live,
+        closing: stop.clone(),
         metrics: Arc::new(move || metrics.render()),
         wake: wake.bell(),
     };

@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod audit;
+pub mod change;
 pub mod checkup;
 pub mod corridors;
 pub mod endpoint;

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use super::Context;
 use super::transfer_snapshot::Snapshot;
+use crate::domain::account::Policy;
 use crate::domain::explanation::{
     AccountFacts, Act, Check, Facts, MoneyFacts, TopupFacts, explain as chain, summary,
 };
@@ -37,7 +38,8 @@ pub async fn explain(ctx: &Context, id: &TransferId) -> Result<Option<Explained>
     let now = ctx.clock.now();
     let found = transfers::find(&mut tx, id.as_str()).await?.filter(|t| t.livemode == ctx.livemode);
     let Some(transfer) = found else { return Ok(None) };
-    let facts = facts(&mut tx, ctx, &transfer, now).await?;
+    let policy = ctx.policy();
+    let facts = facts(&mut tx, ctx, &policy, &transfer, now).await?;
     let (summary, checks) = (summary(&facts), chain(&facts));
     Ok(Some(Explained { transfer, summary, checks }))
 }
@@ -45,6 +47,7 @@ pub async fn explain(ctx: &Context, id: &TransferId) -> Result<Option<Explained>
 async fn facts<'a>(
     tx: &mut PgConnection,
     ctx: &'a Context,
+    policy: &'a Policy,
     transfer: &Transfer,
     now: OffsetDateTime,
 ) -> Result<Facts<'a>, StoreError> {
@@ -74,7 +77,7 @@ async fn facts<'a>(
         limits: &ctx.limits,
         used,
         account: account.map(account_facts),
-        policy: &ctx.policy,
+        policy,
         max_age: ctx.max_age,
         hold_off: transfer.hold_off,
         topup: topup(tx, ctx, transfer).await?,

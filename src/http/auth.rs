@@ -10,6 +10,8 @@ use super::state::{AppState, Shared, hash};
 use crate::flows::Actor;
 use crate::flows::admit::{self, Caller, Cause, Scope};
 
+const UNKNOWN: &str = "The key is unknown or was revoked; use another one.";
+
 /// The bootstrap key's name in the records.
 const ADMIN: &str = "admin";
 
@@ -38,6 +40,42 @@ callers! {
     Admin = Admin;
 }
 
+/// Someone who may look, and goes on looking: whether they still may can be asked again.
+#[derive(Clone, Debug)]
+pub(super) struct Pass {
+    /// Who it is.
+    pub(super) actor: Actor,
+    /// The hash of a key that can be taken back.
+    key: Option<[u8; 32]>,
+}
+
+impl FromRequestParts<Shared> for Pass {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Shared) -> Result<Self, Problem> {
+        let Reader(actor) = Reader::from_request_parts(parts, state).await?;
+        let lasting = actor.id == ADMIN || parts.extensions.get::<Known>().is_some();
+        let key = if lasting { None } else { bearer(&parts.headers).map(hash) };
+        Ok(Self { actor, key })
+    }
+}
+
+impl Pass {
+    /// Whether the key still reaches so far. Where that can't be found out at the moment, it does.
+    pub(super) async fn holds(&self, state: &AppState) -> bool {
+        let Some(key) = self.key else { return true };
+        match identify(state, key).await {
+            Ok(Some(Caller::Known(_, _))) | Err(_) => true,
+            Ok(Some(Caller::Revoked(_)) | None) => false,
+        }
+    }
+
+    /// The same, for an answer that took a while.
+    pub(super) async fn check(&self, state: &AppState) -> Result<(), Problem> {
+        if self.holds(state).await { Ok(()) } else { Err(unauthorized(UNKNOWN)) }
+    }
+}
+
 /// A caller within this process, known without a key. Only the router can put one into a request: nothing that
 /// comes over the network becomes an extension.
 #[derive(Clone, Debug)]
@@ -57,7 +95,7 @@ async fn admit(state: &AppState, parts: &Parts, needs: Scope) -> Result<Actor, P
         tracing::Span::current().record("caller", ADMIN);
         return Ok(Actor { id: ADMIN.to_owned() });
     }
-    let unknown = || unauthorized("The key is unknown or was revoked; use another one.");
+    let unknown = || unauthorized(UNKNOWN);
     match identify(state, secret_hash).await?.ok_or_else(unknown)? {
         Caller::Known(actor, has) => {
             tracing::Span::current().record("caller", actor.id.as_str());

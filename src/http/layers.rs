@@ -16,10 +16,15 @@ use uuid::Uuid;
 use super::error::{Code, Problem, written_out};
 use super::state::Shared;
 
-/// No request takes longer.
+/// No request takes longer,
 const LONGEST: Duration = Duration::from_secs(30);
+/// but one that may wait for a minute.
+const LONGEST_WAIT: Duration = Duration::from_secs(90);
 /// A longer request id is replaced.
 const LONGEST_ID: usize = 128;
+
+/// Where callers ask most, and may wait.
+const READINESS: &str = "/v1/accounts/{acct}/readiness";
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -29,14 +34,23 @@ pub(super) async fn envelop(State(state): State<Shared>, request: Request, next:
     let path = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let caller = tracing::field::Empty;
     let span = tracing::info_span!("request", method = %request.method(), path, request_id, caller);
-    // Deliveries come by the thousand, and their outcomes are counted.
-    let quiet = matches!(path.as_str(), "/healthz" | "/readyz" | "/metrics" | "/webhooks/stripe");
-    answer(state, request, next, request_id, quiet).instrument(span).await
+    let waits = path == READINESS;
+    // Deliveries and questions come by the thousand, and the outcomes of deliveries are counted.
+    let quiet = waits || matches!(path.as_str(), "/healthz" | "/readyz" | "/metrics" | "/webhooks/stripe");
+    let longest = if waits { LONGEST_WAIT } else { LONGEST };
+    answer(state, request, next, request_id, quiet, longest).instrument(span).await
 }
 
-async fn answer(state: Shared, request: Request, next: Next, request_id: String, quiet: bool) -> Response {
+async fn answer(
+    state: Shared,
+    request: Request,
+    next: Next,
+    request_id: String,
+    quiet: bool,
+    longest: Duration,
+) -> Response {
     let started = state.ctx.clock.now();
-    let response = match tokio::time::timeout(LONGEST, next.run(request)).await {
+    let response = match tokio::time::timeout(longest, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
             let detail = "It is not known whether it was done: repeat it with the same Idempotency-Key.";
@@ -46,7 +60,7 @@ async fn answer(state: Shared, request: Request, next: Next, request_id: String,
     let mut response = written_out(response, &request_id);
     let headers = response.headers_mut();
     headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
-    headers.insert(axum::http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.entry(axum::http::header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     if let Ok(id) = HeaderValue::from_str(&request_id) {
         headers.insert(REQUEST_ID.clone(), id);
     }

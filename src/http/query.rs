@@ -79,7 +79,8 @@ pub(super) struct Page {
 }
 
 impl Params {
-    fn wrong(&mut self, name: &str, detail: impl Into<String>) {
+    /// Notes what is wrong with a parameter.
+    pub(super) fn wrong(&mut self, name: &str, detail: impl Into<String>) {
         self.errors.push(FieldError { pointer: format!("/query/{name}"), detail: detail.into() });
     }
 
@@ -109,6 +110,16 @@ impl Params {
                 None
             }
         }
+    }
+
+    /// Whether a parameter stands in the query and was not taken yet.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.pairs.iter().any(|(key, _)| key == name)
+    }
+
+    /// Whether something was found wrong with a parameter.
+    pub(super) fn is_wrong(&self, name: &str) -> bool {
+        self.errors.iter().any(|error| error.pointer == format!("/query/{name}"))
     }
 
     /// Takes `true` or `false`.

@@ -13,7 +13,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
-use super::api::{accounts, adjustments, backfill, events, funds, keys, releases, topups, transfers};
+use super::api::{accounts, adjustments, backfill, events, funds, keys, releases, stream, topups, transfers};
 use super::auth::Known;
 use super::document::{self, Document};
 use super::extract::MAX_BODY;
@@ -79,8 +79,9 @@ fn description() -> OpenApiRouter<Shared> {
 fn v1() -> OpenApiRouter<Shared> {
     described()
         .routes(at("/v1/accounts", routes!(accounts::list)))
+        .routes(at("/v1/accounts/readiness", routes!(accounts::readiness::many)))
         .routes(at("/v1/accounts/{acct}", routes!(accounts::show)))
-        .routes(at("/v1/accounts/{acct}/readiness", routes!(accounts::readiness)))
+        .routes(at("/v1/accounts/{acct}/readiness", routes!(accounts::readiness::one)))
         .routes(at("/v1/topups", routes!(topups::list)))
         .routes(at("/v1/topups/{tu}", routes!(topups::show)))
         .routes(at("/v1/funds", routes!(funds::show)))
@@ -102,6 +103,7 @@ fn v1() -> OpenApiRouter<Shared> {
         .routes(at("/v1/events", routes!(events::list)))
         .routes(at("/v1/events/{evt}", routes!(events::show)))
         .routes(at("/v1/events/{evt}/replay", routes!(events::replay)))
+        .routes(at("/v1/stream", routes!(stream::stream)))
         .routes(at("/v1/keys", routes!(keys::list, keys::create)))
         .routes(at("/v1/keys/{id}", routes!(keys::revoke)))
 }

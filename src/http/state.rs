@@ -7,9 +7,11 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::door::Door;
 use super::error::Problem;
+use super::live::Live;
 use crate::flows::Context;
 use crate::flows::receive::Intake;
 use crate::store::views;
@@ -53,6 +55,10 @@ pub struct AppState {
     pub admin_key: Option<AdminKey>,
     /// Who was let in or turned away a moment ago.
     pub door: Door,
+    /// Who answers together, looks for those who wait and reads for those who listen.
+    pub live: Live,
+    /// The service is ending: nobody is to be kept waiting.
+    pub closing: CancellationToken,
     /// Renders all metrics as Prometheus text.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Told after each write, so that this process's worker looks at once.

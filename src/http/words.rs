@@ -11,6 +11,7 @@ use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::schema::{Object, Schema, SchemaType};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::api::accounts::readiness::LONGEST_WAIT_S;
 use super::error::Code;
 use crate::domain::ids::{self, MAX_LEN};
 use crate::domain::money;
@@ -94,6 +95,10 @@ words! {
     ProblemCode = one_of(Code::ALL.iter().map(|code| code.as_str()));
     /// What somebody calls something.
     Title = text(100);
+    /// For what a caller may wait: that the account may be paid.
+    Until = one_of(["ready"].into_iter());
+    /// How long a caller waits, in seconds.
+    WaitSeconds = json!({"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT_S});
     /// Why something is ordered, for the audit log.
     Note = text(500);
     /// What an account's holder and the platform's people may read about it.

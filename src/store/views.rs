@@ -5,6 +5,7 @@
 //! that are absent, instead of settling on one plan that fits none.
 
 mod accounts;
+mod changes;
 mod events;
 mod forecast;
 mod gauges;
@@ -14,7 +15,10 @@ mod transfers;
 
 use sqlx::PgPool;
 
-pub use self::accounts::{Account, AccountChange, find_account, list_account_changes, list_accounts};
+pub use self::accounts::{
+    Account, AccountChange, list_account_changes, list_accounts, list_accounts_by_ids, list_accounts_changed,
+};
+pub use self::changes::{Change, first_started, last_change, list_changes, present};
 pub use self::events::{Event, EventFilter, EventStatus, find_event, find_payload, list_events};
 pub use self::forecast::{Outlook, outlook};
 pub use self::gauges::{Gauges, gauges};
@@ -22,7 +26,7 @@ pub use self::money::{Arrival, Currency, Funds, Topup, find_topup, funds, list_t
 pub use self::progress::{Progress, progress};
 pub use self::transfers::{
     Attempt, Call, HistoryLine, TransferFilter, find_transfer, is_key_used, list_attempts, list_calls,
-    list_history, list_transfers,
+    list_history, list_transfers, list_transfers_by_ids,
 };
 pub use super::adjustments::{Adjustment, list as list_adjustments};
 pub use super::db::StoreError;

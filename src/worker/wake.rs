@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{db::StoreError, tasks};
@@ -25,12 +25,18 @@ pub struct Wake {
     due: Arc<Notify>,
     fresh: Arc<Notify>,
     outgoing: Arc<Notify>,
+    signals: watch::Sender<u64>,
 }
 
 impl Wake {
     /// What a writer signals after it has committed something due.
     pub fn bell(&self) -> Arc<Notify> {
         Arc::clone(&self.outgoing)
+    }
+
+    /// Changes with every signal, from this process or another: for those who only look.
+    pub fn signals(&self) -> watch::Receiver<u64> {
+        self.signals.subscribe()
     }
 
     /// Signals that something is due.
@@ -51,6 +57,7 @@ impl Wake {
     fn pass_on(&self) {
         self.due.notify_one();
         self.fresh.notify_one();
+        self.signals.send_modify(|signals| *signals = signals.wrapping_add(1));
     }
 
     /// Passes signals on until cancelled: from this process to its own worker and to others, and from

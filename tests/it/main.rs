@@ -36,6 +36,7 @@ mod reversals;
 mod shell;
 mod simulate;
 mod statements;
+mod stream;
 mod support;
 mod tasks;
 mod topups;

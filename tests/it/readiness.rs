@@ -1,5 +1,6 @@
 //! May this account be paid: told by events in any order, by fetches, and never more hopefully than known.
 
+mod asked;
 mod order;
 
 use std::time::Instant;

@@ -7,6 +7,7 @@ use sqlx::{ConnectOptions, Connection, PgPool};
 use time::Duration;
 
 use crate::audit::{log, said};
+use crate::stream::Stream;
 use crate::support::world::World;
 
 /// A backup: the database as it is now, under another name.
@@ -176,6 +177,22 @@ async fn nothing_is_released_before_the_whole_list_was_read() {
     let out: i64 = world.stripe.books().transfers.iter().map(|t| t.amount).sum();
     assert_eq!(out, 120 * 100 + 500);
     world.assert_books_hold().await;
+}
+
+#[tokio::test]
+async fn who_listened_before_is_told_that_what_they_heard_was_undone() {
+    let mut world = World::start().await;
+    let before = world.ready_account().await;
+    world.until_quiet_about(&before).await;
+    let backup = back_up(&mut world).await;
+    let mut stream = Stream::open(&world.api, None).await;
+    let forgotten = world.ready_account().await;
+    stream.until(|heard| heard.data["account"] == json!(forgotten)).await;
+    let last_id = stream.last_id.clone();
+    drop(stream);
+    restore(&mut world, &backup, Duration::minutes(1)).await;
+    let first = Stream::open(&world.api, Some(&last_id)).await.next().await;
+    assert_eq!((first.name.as_str(), &first.data["reason"]), ("reset", &json!("undone")));
 }
 
 #[tokio::test]

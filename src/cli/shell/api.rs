@@ -11,7 +11,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, Request, StatusCode};
 use serde_json::{Map, Value};
 use sqlx::PgPool;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::person;
@@ -22,7 +24,7 @@ use crate::clock::Clock;
 use crate::config::Flags;
 use crate::flows::receive::Intake;
 use crate::flows::{Actor, Context};
-use crate::http::{self, AppState, Door};
+use crate::http::{self, AppState, Door, Live};
 use crate::store::{db, tasks};
 use crate::telemetry;
 
@@ -115,8 +117,10 @@ impl Api {
         // Nothing is delivered here: there are no secrets, and no route that leads to it.
         let ourselves = Arc::new(RwLock::default());
         let intake = Intake::open(pool.clone(), Vec::new(), 0, ourselves, Arc::clone(&bell));
+        let (closing, signals) = (CancellationToken::new(), watch::channel(0).1);
+        let live = Live::start(&ctx, &signals, &closing, &TaskTracker::new());
         let (door, metrics) = (Door::default(), Arc::new(String::new));
-        let state = AppState { ctx, intake, admin_key: None, door, metrics, wake: bell };
+        let state = AppState { ctx, intake, admin_key: None, door, live, closing, metrics, wake: bell };
         let caller = Actor { id: person::on_record() };
         Ok(Self { router: http::in_process(state, caller), pool, database })
     }

@@ -1,3 +1,5 @@
+//! Every reason, every stage and every end, and what must be said of it.
+
 use std::collections::BTreeMap;
 
 use time::Duration;

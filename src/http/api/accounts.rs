@@ -1,5 +1,7 @@
 //! `/v1/accounts`: connected accounts and their readiness.
 
+pub(in crate::http) mod readiness;
+
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -9,46 +11,14 @@ use utoipa::ToSchema;
 use crate::domain::account::{Policy, Requirements};
 use crate::domain::ids;
 use crate::domain::reason::Reason;
-use crate::flows::project_account;
 use crate::http::auth::Reader;
 use crate::http::error::Problem;
 use crate::http::extract::Id;
 use crate::http::query::{List, Paging, Params};
 use crate::http::refusals::{AccountUnknown, AnyCall, Refuses};
-use crate::http::state::Shared;
+use crate::http::state::{AppState, Shared};
 use crate::http::words::{AccountId, Instant, ReasonCode};
 use crate::store::views::{self, Account, AccountChange};
-
-/// Whether an account may be paid, and if not, why
-#[utoipa::path(
-    get, path = "/v1/accounts/{acct}/readiness", tag = "accounts", operation_id = "get_readiness",
-    params(
-        ("acct" = AccountId, Path, description = "The account."),
-        ("refresh" = Option<bool>, Query, description = "Whether to ask Stripe first."),
-    ),
-    responses(
-        (status = 200, description = "Its readiness.", body = Readiness),
-        Refuses<(AnyCall, AccountUnknown)>,
-    ),
-    security(("key" = ["read"])),
-)]
-pub(in crate::http) async fn readiness(
-    State(state): State<Shared>,
-    Reader(actor): Reader,
-    Id(id): Id,
-    mut params: Params,
-) -> Result<Json<Readiness>, Problem> {
-    let refresh = params.flag("refresh").unwrap_or(false);
-    params.finish()?;
-    let id = ids::AccountId::parse(&id).map_err(|_| Problem::account_unknown())?;
-    if refresh {
-        tracing::info!(account = %id, by = actor.id, "asked to fetch an account");
-        project_account::refresh(&state.ctx, &id).await?;
-        state.wake.notify_one();
-    }
-    let account = get(&state, &id).await?;
-    Ok(Json(Readiness::of(&account, &state.ctx.policy())))
-}
 
 /// An account with its history
 #[utoipa::path(
@@ -119,10 +89,14 @@ pub(in crate::http) async fn list(
     Ok(Json(page.of(accounts.await?, |account| account.id.clone(), shown)))
 }
 
-async fn get(state: &Shared, id: &ids::AccountId) -> Result<Account, Problem> {
-    let mut conn = state.connect().await?;
-    let account = views::find_account(&mut conn, state.ctx.livemode, id.as_str()).await?;
+async fn get(state: &AppState, id: &ids::AccountId) -> Result<Account, Problem> {
+    let account = state.live.lookups.find(id).await?;
     account.filter(is_shown).ok_or_else(Problem::account_unknown)
+}
+
+/// An account's readiness, for those who listen; none while it is unknown.
+pub(in crate::http) fn readiness_of(account: &Account, policy: &Policy) -> Option<Readiness> {
+    is_shown(account).then(|| Readiness::of(account, policy))
 }
 
 /// An account of which only the id was heard is unknown; one that left without ever being described is not.

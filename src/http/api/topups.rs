@@ -125,7 +125,8 @@ struct BankFailure {
 }
 
 impl Topup {
-    fn of(topup: views::Topup) -> Self {
+    /// As it is shown.
+    pub(in crate::http) fn of(topup: views::Topup) -> Self {
         let failure = topup.failure_code.map(|code| BankFailure { code, message: topup.failure_message });
         Self {
             id: topup.id,

@@ -4,7 +4,7 @@ pub(in crate::http) mod create;
 pub(in crate::http) mod explanation;
 pub(in crate::http) mod orders;
 mod request;
-mod shown;
+pub(in crate::http) mod shown;
 
 use axum::Json;
 use axum::extract::State;

@@ -74,16 +74,31 @@ impl Row {
     }
 }
 
-/// The account with this id, if anything was heard of it.
-pub async fn find_account(
+/// Those of these accounts that anything was heard of.
+pub async fn list_accounts_by_ids(
     conn: &mut PgConnection,
     livemode: bool,
-    id: &str,
-) -> Result<Option<Account>, StoreError> {
-    const SQL: &str = "-- view_account
-        select * from accounts where livemode = $1 and account = $2";
-    let row: Option<Row> = sqlx::query_as(SQL).bind(livemode).bind(id).fetch_optional(conn).await?;
-    Ok(row.map(Row::read))
+    ids: &[&str],
+) -> Result<Vec<Account>, StoreError> {
+    const SQL: &str = "-- view_accounts_by_ids
+        select * from accounts where livemode = $1 and account = any($2)";
+    let rows: Vec<Row> = sqlx::query_as(SQL).bind(livemode).bind(ids).fetch_all(conn).await?;
+    Ok(rows.into_iter().map(Row::read).collect())
+}
+
+/// Those of these accounts that are not as they were `seen`, by when they last changed.
+pub async fn list_accounts_changed(
+    conn: &mut PgConnection,
+    livemode: bool,
+    ids: &[&str],
+    seen: &[Option<OffsetDateTime>],
+) -> Result<Vec<Account>, StoreError> {
+    const SQL: &str = "-- list_accounts_changed
+        select a.* from unnest($2::text[], $3::timestamptz[]) as watched (account, seen)
+        join accounts a on a.livemode = $1 and a.account = watched.account
+        where a.updated_at is distinct from watched.seen";
+    let rows: Vec<Row> = sqlx::query_as(SQL).bind(livemode).bind(ids).bind(seen).fetch_all(conn).await?;
+    Ok(rows.into_iter().map(Row::read).collect())
 }
 
 /// Accounts that something described or that left, by id, from above `after`. The filters go by the

@@ -84,6 +84,18 @@ pub async fn find_transfer(
     Ok(transfers::find(conn, id).await?.filter(|transfer| transfer.livemode == livemode))
 }
 
+/// Those of these transfers that there are, in this mode.
+pub async fn list_transfers_by_ids(
+    conn: &mut PgConnection,
+    livemode: bool,
+    ids: &[&str],
+) -> Result<Vec<Transfer>, StoreError> {
+    const SQL: &str = "-- view_transfers_by_ids
+        select * from transfers where id = any($2) and livemode = $1";
+    let rows: Vec<transfers::Row> = sqlx::query_as(SQL).bind(livemode).bind(ids).fetch_all(conn).await?;
+    rows.into_iter().map(transfers::Row::read).collect()
+}
+
 /// Whether a transfer was asked for with this Idempotency-Key.
 pub async fn is_key_used(
     conn: &mut PgConnection,

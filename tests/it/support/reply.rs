@@ -68,7 +68,8 @@ async fn ask_of(document: Option<&Document>, request: reqwest::RequestBuilder) -
     let (method, path) = (request.method().clone(), request.url().path().to_owned());
     let answer = client.execute(request).await?;
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-    let text = answer.text().await?;
+    let endless = headers.get("content-type").is_some_and(|media| media == "text/event-stream");
+    let text = if endless { String::new() } else { answer.text().await? };
     if let Some(document) = document {
         document.hold(&Answer { method: &method, path: &path, status, headers: &headers, text: &text });
     }

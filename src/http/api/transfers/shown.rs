@@ -72,7 +72,7 @@ impl Failure {
 }
 
 impl Transfer {
-    pub(super) fn of(transfer: &views::Transfer) -> Self {
+    pub(in crate::http) fn of(transfer: &views::Transfer) -> Self {
         Self {
             id: transfer.id.clone(),
             status: transfer.status.as_str(),
