@@ -81,23 +81,25 @@ function rulesOf(schema) {
   say("minItems", (n) => `${n} or more`);
   say("maxItems", (n) => `${n} at most`);
   say("maxProperties", (n) => `${n} pairs at most`);
-  say("pattern", (text) => `fits ${text}`);
+  say("x-rule", (words) => words);
+  if (!schema["x-rule"]) say("pattern", (text) => `fits ${text}`);
   say("default", (value) => `${JSON.stringify(value)} where left out`);
   return rules.filter(Boolean).join(" · ");
 }
 
-/** A value that a schema admits, for showing. */
-function exampleOf(raw, depth = 0) {
+/** A value that a schema admits, for showing: with all its fields, or only with those that must be there. */
+function exampleOf(raw, sparse = false, depth = 0) {
   const [schema, nullable] = withoutNull(resolved(raw));
   if (schema.example !== undefined) return schema.example;
   if (schema.examples?.length) return schema.examples[0];
   if (schema.default !== undefined) return schema.default;
   if (schema.enum) return schema.enum[0];
   if (depth > 5) return null;
-  if (schema.type === "array") return [exampleOf(schema.items, depth + 1)];
+  if (schema.type === "array") return [exampleOf(schema.items, sparse, depth + 1)];
   if (schema.allOf || schema.properties) {
-    const entries = Object.entries(fieldsOf(schema).properties);
-    return Object.fromEntries(entries.map(([name, field]) => [name, exampleOf(field, depth + 1)]));
+    const { properties, required } = fieldsOf(schema);
+    const entries = Object.entries(properties).filter(([name]) => !sparse || required.includes(name));
+    return Object.fromEntries(entries.map(([name, field]) => [name, exampleOf(field, sparse, depth + 1)]));
   }
   if (schema.type === "object") return {};
   if (nullable) return null;
@@ -107,8 +109,9 @@ function exampleOf(raw, depth = 0) {
   return "…";
 }
 
-/** The lines that describe fields; what is inside a field is made when it is opened. */
-function fieldList(entries) {
+/** The lines that describe fields; what is inside a field is made when it is opened. In what is asked those stand out
+ * that are required, in an answer those that may be absent. */
+function fieldList(entries, answered = false) {
   const list = element("ul", { class: "fields" });
   for (const { name, raw, needed, where } of entries) {
     const [schema, nullable] = withoutNull(resolved(raw));
@@ -116,28 +119,30 @@ function fieldList(entries) {
     const line = element("li", {},
       element("span", { class: "name" }, name),
       element("span", { class: "type" }, where ? `${typeOf(schema, nullable)}, in ${where}` : typeOf(schema, nullable)),
-      needed ? element("span", { class: "need" }, "required") : "",
+      needed && !answered ? element("span", { class: "need" }, "required") : "",
+      !needed && answered ? element("span", { class: "need" }, "may be absent") : "",
       ...paragraphs(raw.description ?? schema.description),
       rules ? element("p", { class: "rule" }, rules) : "");
     const inside = schema.type === "array" ? withoutNull(resolved(schema.items))[0] : schema;
-    if (inside.allOf || inside.properties) line.append(opened(inside));
+    if (inside.allOf || inside.properties) line.append(opened(inside, answered));
     list.append(line);
   }
   return list;
 }
 
-function opened(schema) {
+function opened(schema, answered) {
   const box = element("details", { class: "inner" }, element("summary", {}, "its fields"));
   box.addEventListener("toggle", () => {
-    if (box.open && box.children.length === 1) box.append(schemaFields(schema));
+    if (box.open && box.children.length === 1) box.append(schemaFields(schema, answered));
   });
   return box;
 }
 
-function schemaFields(schema) {
+function schemaFields(schema, answered = false) {
   const { properties, required } = fieldsOf(schema);
-  const entries = Object.entries(properties);
-  return fieldList(entries.map(([name, raw]) => ({ name, raw, needed: required.includes(name) })));
+  const first = ([name]) => (name === "id" ? 0 : required.includes(name) ? 1 : 2);
+  const entries = Object.entries(properties).sort((a, b) => first(a) - first(b));
+  return fieldList(entries.map(([name, raw]) => ({ name, raw, needed: required.includes(name) })), answered);
 }
 
 function sample(text, label) {
@@ -157,14 +162,14 @@ function curl(method, path, call) {
   if (call.security?.length) parts.push('-H "Authorization: Bearer $KEY"');
   let url = path;
   for (const parameter of (call.parameters ?? []).map(resolved)) {
-    const value = exampleOf(parameter.schema);
+    const value = parameter.name === "Idempotency-Key" ? "pay-42" : exampleOf(parameter.schema);
     if (parameter.in === "path") url = url.replace(`{${parameter.name}}`, value);
     if (parameter.in === "header" && (parameter.required || parameter.name === "Idempotency-Key")) {
       parts.push(`-H '${parameter.name}: ${value}'`);
     }
   }
   const body = call.requestBody?.content?.["application/json"];
-  if (body) parts.push("-H 'Content-Type: application/json'", `-d '${JSON.stringify(exampleOf(body.schema))}'`);
+  if (body) parts.push("-H 'Content-Type: application/json'", `-d '${JSON.stringify(body.example ?? exampleOf(body.schema, true))}'`);
   parts.push(`${location.origin}${url}`);
   return parts.join(" \\\n  ");
 }
@@ -177,14 +182,14 @@ function answer(status, described) {
     for (const [type, content] of Object.entries(described.content ?? {})) {
       box.append(element("p", { class: "rule" }, type));
       const [schema] = withoutNull(resolved(content.schema));
-      if (schema.allOf || schema.properties) box.append(schemaFields(schema));
+      if (schema.allOf || schema.properties) box.append(schemaFields(schema, true));
       if (type.endsWith("json")) {
         box.append(sample(JSON.stringify(content.example ?? exampleOf(content.schema), null, 2), "the example"));
       }
     }
     const headers = Object.entries(described.headers ?? {}).map(([name, header]) => [name, resolved(header)]);
     box.append(element("h4", {}, "Headers"), fieldList(headers.map(([name, header]) => (
-      { name, raw: { ...resolved(header.schema), description: header.description }, needed: header.required }))));
+      { name, raw: { ...resolved(header.schema), description: header.description }, needed: header.required })), true));
   });
   return box;
 }

@@ -55,7 +55,8 @@ fn header(required: Required, description: &str) -> Parameter {
     let parameter = ParameterBuilder::new().name("Idempotency-Key").parameter_in(ParameterIn::Header);
     // HTTP takes white space at the ends away; what is left must be printable ASCII.
     let schema = json!({
-        "type": "string", "minLength": 1, "maxLength": LONGEST, "pattern": "^[!-~]([ -~]*[!-~])?$", "example": "pay-42",
+        "type": "string", "minLength": 1, "maxLength": LONGEST, "pattern": "^[!-~]([ -~]*[!-~])?$",
+        "x-rule": "printable ASCII",
     });
     parameter.required(required).description(Some(description)).schema(Some(words::schema(schema))).build()
 }

@@ -106,10 +106,13 @@ words! {
     /// A text to search for.
     Group = text(255);
     /// A label, without white space at its ends.
-    Label = json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": TRIMMED});
+    Label = json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": TRIMMED,
+        "x-rule": "no control characters, no white space at its ends",
+    });
     /// An instant: RFC 3339 with any offset, of the years 1970 to 9998.
     Moment = json!({
         "type": "string", "format": "date-time", "pattern": "^(19[7-9][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])-",
+        "x-rule": "of the years 1970 to 9998",
         "example": "2026-11-22T10:00:00Z",
     });
 }
@@ -132,7 +135,9 @@ fn id(prefix: &str, example: &str) -> Value {
 
 /// A text of 1 to `longest` characters, as `extract::text` reads it.
 pub(super) fn text(longest: usize) -> Value {
-    json!({"type": "string", "minLength": 1, "maxLength": longest, "pattern": PLAIN})
+    json!({
+        "type": "string", "minLength": 1, "maxLength": longest, "pattern": PLAIN, "x-rule": "no control characters",
+    })
 }
 
 /// One of these words.

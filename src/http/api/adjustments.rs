@@ -111,6 +111,7 @@ fn either_way() -> RefOr<Schema> {
 fn saying() -> RefOr<Schema> {
     words::schema(json!({
         "type": "string", "minLength": 1, "maxLength": 500, "pattern": words::SAYING,
+        "x-rule": "no control characters, not white space alone",
         "description": "Why, for whoever reads the books.", "example": "opening balance",
     }))
 }

@@ -31,6 +31,8 @@ pub(in crate::http) fn finished(described: &Described) -> Value {
         let body = operation.pointer_mut("/requestBody/content/application~1json/schema");
         body.into_iter().for_each(refuse_null);
         for answer in operation["responses"].as_object_mut().into_iter().flat_map(Map::values_mut) {
+            let headers = answer.get_mut("headers").and_then(Value::as_object_mut);
+            headers.into_iter().flat_map(Map::values_mut).for_each(|header| header["required"] = json!(true));
             answer["headers"]["X-Request-Id"] = json!({"$ref": "#/components/headers/RequestId"});
         }
     }
