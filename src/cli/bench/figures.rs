@@ -10,6 +10,9 @@ pub const PER_S: &str = "per s";
 pub const OF_PGBENCH: &str = "÷ pgbench";
 /// That, over the naive handler's in the same round.
 pub const OF_NAIVE: &str = "÷ naive";
+/// All CPU of an event, the load's included, over all of a transaction of pgbench's, in the same round: what the ratio
+/// of rates comes to where nothing but CPU limits either, also on a machine that does other things.
+pub const CPU_OF_PGBENCH: &str = "CPU ÷ pgbench";
 /// Half stayed within.
 pub const P50: &str = "p50 ms";
 /// 99 % stayed within.

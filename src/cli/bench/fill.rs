@@ -19,7 +19,7 @@ const WRITERS: usize = 2;
 const WEEKS: i64 = 5;
 /// How long event ids are here.
 const ID_LEN: usize = 28;
-/// Log, temporary files and what the measures add, in bytes.
+/// Log, temporary files and what the measures add, in bytes; less for a small past.
 const BESIDE: u64 = 6 * 1024 * 1024 * 1024;
 
 /// What is stored, again and again.
@@ -100,7 +100,8 @@ pub async fn fill(stand: &Stand, database: &Database, rows: u64) -> anyhow::Resu
 }
 
 fn refuse_a_small_disk(stand: &Stand, bytes: i64) -> anyhow::Result<()> {
-    let needed = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(BESIDE);
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    let needed = bytes.saturating_add(bytes.min(BESIDE));
     let gb = |bytes: u64| bytes as f64 / 1e9;
     match stand.free_bytes() {
         Some(free) => anyhow::ensure!(

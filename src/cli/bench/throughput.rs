@@ -3,7 +3,7 @@
 
 use super::figures::{APPLIED_PER_S, PER_S};
 use super::load::Pace;
-use super::turn::{self, Subject, closed, keep_pgbench};
+use super::turn::{self, Pgbenched, Subject, closed};
 use super::{Bench, OPEN_CONNECTIONS};
 
 /// How the measure at a constant rate is called.
@@ -34,20 +34,18 @@ async fn one_round(bench: &mut Bench<'_>, connections: usize) -> anyhow::Result<
     let (measure, pace) = (closed(connections), Pace::Closed(bench.args.length()));
     let mut yardsticks = None;
     if let Some(own) = &bench.yardsticks {
-        let before = bench.stand.postgres_cpu();
-        let run = own.pgbench.inserts(connections, bench.args.length()).await?;
-        let used = bench.stand.postgres_cpu().zip(before).map(|(after, before)| after.saturating_sub(before));
-        keep_pgbench(bench, &measure, &run, used);
+        let pgbench = Pgbenched::take(bench, &own.pgbench, connections).await?;
+        pgbench.keep(bench, &measure);
         let naive = turn::take(bench, Subject::Naive, connections, pace).await?;
         naive.keep(bench, &measure, Subject::Naive);
-        naive.keep_ratios(bench, &measure, Subject::Naive, &run, &naive);
-        yardsticks = Some((run, naive));
+        naive.keep_ratios(bench, &measure, Subject::Naive, &pgbench, &naive);
+        yardsticks = Some((pgbench, naive));
     }
     for subject in [Subject::Intake, Subject::Whole] {
         let turn = turn::take(bench, subject, connections, pace).await?;
         turn.keep(bench, &measure, subject);
-        if let Some((run, naive)) = &yardsticks {
-            turn.keep_ratios(bench, &measure, subject, run, naive);
+        if let Some((pgbench, naive)) = &yardsticks {
+            turn.keep_ratios(bench, &measure, subject, pgbench, naive);
         }
     }
     Ok(())

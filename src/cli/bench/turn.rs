@@ -6,11 +6,11 @@ use sqlx::PgPool;
 
 use super::Bench;
 use super::figures::{
-    APPLIED_PER_S, LOAD_US, OF_NAIVE, OF_PGBENCH, P50, P99, P999, PEAK_MIB, PER_S, POSTGRES_US, SERVER_US,
-    WAL,
+    APPLIED_PER_S, CPU_OF_PGBENCH, LOAD_US, OF_NAIVE, OF_PGBENCH, P50, P99, P999, PEAK_MIB, PER_S,
+    POSTGRES_US, SERVER_US, WAL,
 };
 use super::load::{self, Outcome, Pace, within_ms};
-use super::pgbench::Run;
+use super::pgbench::{Pgbench, Run};
 use super::server::{Program, Server};
 use super::stand::Stand;
 use crate::store::trial;
@@ -207,7 +207,7 @@ impl Turn {
         }
         add(SERVER_US, self.cost.and_then(|cost| cost.server_us));
         add(POSTGRES_US, self.cost.and_then(|cost| cost.postgres_us));
-        add(LOAD_US, Some(self.outcome.cpu.as_secs_f64() * 1e6 / self.outcome.acked.max(1) as f64));
+        add(LOAD_US, Some(self.load_us()));
         add(PEAK_MIB, self.peak_mib);
         add(WAL, self.cost.map(|cost| cost.wal_bytes));
     }
@@ -218,26 +218,64 @@ impl Turn {
         bench: &mut Bench<'_>,
         measure: &str,
         subject: Subject,
-        pgbench: &Run,
+        pgbench: &Pgbenched,
         naive: &Turn,
     ) {
-        let mut add =
-            |name, value| bench.figures.add(bench.phase, measure, subject.name(), name, Some(value));
-        add(OF_PGBENCH, self.outcome.per_s() / pgbench.per_s);
+        let mut add = |name, value| bench.figures.add(bench.phase, measure, subject.name(), name, value);
+        add(OF_PGBENCH, Some(self.outcome.per_s() / pgbench.run.per_s));
+        add(CPU_OF_PGBENCH, self.all_us().zip(pgbench.all_us()).map(|(own, pgbench)| own / pgbench));
         if subject != Subject::Naive {
-            add(OF_NAIVE, self.outcome.per_s() / naive.outcome.per_s());
+            add(OF_NAIVE, Some(self.outcome.per_s() / naive.outcome.per_s()));
         }
+    }
+
+    fn load_us(&self) -> f64 {
+        self.outcome.cpu.as_secs_f64() * 1e6 / self.outcome.acked.max(1) as f64
+    }
+
+    fn all_us(&self) -> Option<f64> {
+        let cost = self.cost?;
+        Some(cost.server_us? + cost.postgres_us? + self.load_us())
     }
 }
 
-/// Keeps pgbench's own figures; `postgres` is what Postgres used meanwhile.
-pub fn keep_pgbench(bench: &mut Bench<'_>, measure: &str, run: &Run, postgres: Option<Duration>) {
-    let each = |spent: Duration| spent.as_secs_f64() * 1e6 / run.count.max(1) as f64;
-    let mut add = |name, value| bench.figures.add(bench.phase, measure, PGBENCH, name, value);
-    add(PER_S, Some(run.per_s));
-    for (name, share) in [(P50, 0.5), (P99, 0.99), (P999, 0.999)] {
-        add(name, Some(within_ms(&run.latencies, share)));
+/// What a run of pgbench's brought.
+pub struct Pgbenched {
+    run: Run,
+    postgres: Option<Duration>,
+    wal_bytes: i64,
+}
+
+impl Pgbenched {
+    /// Runs its inserts.
+    pub async fn take(bench: &Bench<'_>, pgbench: &Pgbench, clients: usize) -> anyhow::Result<Self> {
+        let pool = &bench.database.pool;
+        let wal = trial::get_wal_bytes(&mut *pool.acquire().await?).await?;
+        let before = bench.stand.postgres_cpu();
+        let run = pgbench.inserts(clients, bench.args.length()).await?;
+        let after = bench.stand.postgres_cpu();
+        let postgres = after.zip(before).map(|(after, before)| after.saturating_sub(before));
+        let wal_bytes = trial::get_wal_bytes(&mut *pool.acquire().await?).await? - wal;
+        Ok(Self { run, postgres, wal_bytes })
     }
-    add(POSTGRES_US, postgres.map(each));
-    add(LOAD_US, run.cpu.map(each));
+
+    fn each_us(&self, spent: Duration) -> f64 {
+        spent.as_secs_f64() * 1e6 / self.run.count.max(1) as f64
+    }
+
+    fn all_us(&self) -> Option<f64> {
+        Some(self.each_us(self.postgres? + self.run.cpu?)).filter(|us| *us > 0.0)
+    }
+
+    /// Keeps its figures.
+    pub fn keep(&self, bench: &mut Bench<'_>, measure: &str) {
+        let mut add = |name, value| bench.figures.add(bench.phase, measure, PGBENCH, name, value);
+        add(PER_S, Some(self.run.per_s));
+        for (name, share) in [(P50, 0.5), (P99, 0.99), (P999, 0.999)] {
+            add(name, Some(within_ms(&self.run.latencies, share)));
+        }
+        add(POSTGRES_US, self.postgres.map(|spent| self.each_us(spent)));
+        add(LOAD_US, self.run.cpu.map(|spent| self.each_us(spent)));
+        add(WAL, Some(self.wal_bytes as f64 / self.run.count.max(1) as f64));
+    }
 }
