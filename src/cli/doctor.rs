@@ -17,7 +17,8 @@ use crate::config::{self, Examined, Mode, Settings};
 use crate::domain::checkup::{Finding, Verdict, secrets, service, worst};
 use crate::domain::endpoint::PATH;
 use crate::embedded::{Programs, Survey};
-use crate::flows::examine::{self, AtStripe, Expected, InDatabase};
+use crate::flows::examine::{self, AtStripe, Expected, InDatabase, Served};
+use crate::flows::upkeep;
 use crate::stripe::client::{Client, ClientConfig};
 use crate::telemetry;
 
@@ -185,9 +186,12 @@ async fn in_database(settings: &Settings) -> InDatabase {
             return nothing(findings);
         }
     };
-    let livemode = settings.mode().map(|mode| mode == Mode::Live);
-    let connections = i64::from(serve::CONNECTIONS) + PRESENCE;
-    let found = examine::in_database(&database.url, &Clock::system(), livemode, connections).await;
+    let served = Served {
+        livemode: settings.mode().map(|mode| mode == Mode::Live),
+        connections: i64::from(serve::CONNECTIONS) + PRESENCE,
+        alive_for: upkeep::ALIVE_FOR,
+    };
+    let found = examine::in_database(&database.url, &Clock::system(), served).await;
     database.stop().await;
     findings.extend(found.findings);
     InDatabase { findings, state: found.state }

@@ -24,8 +24,6 @@ use crate::stripe::wire::{self, OwnAccount};
 
 /// No question to the database takes longer.
 const PATIENCE: Wait = Wait::from_secs(10);
-/// A process not heard of for this long is gone.
-const ALIVE_FOR: Duration = Duration::seconds(35);
 
 /// What of the configuration the account is compared with.
 #[derive(Clone, Debug)]
@@ -163,11 +161,22 @@ pub struct InDatabase {
     pub state: Option<State>,
 }
 
-/// Asks the database. `livemode` is the key's mode, where there is a key; `connections` what one process takes.
-pub async fn in_database(url: &str, clock: &Clock, livemode: Option<bool>, connections: i64) -> InDatabase {
+/// What of the service the database is looked at with.
+#[derive(Clone, Copy, Debug)]
+pub struct Served {
+    /// The key's mode: true for live; none without a key.
+    pub livemode: Option<bool>,
+    /// Connections that one process takes.
+    pub connections: i64,
+    /// A process not heard of for this long is gone.
+    pub alive_for: Duration,
+}
+
+/// Asks the database.
+pub async fn in_database(url: &str, clock: &Clock, served: Served) -> InDatabase {
     let asked = async {
         let mut conn = db::connect_one(url).await?;
-        let found = examine(&mut conn, clock, livemode, connections).await;
+        let found = examine(&mut conn, clock, served).await;
         let _ = conn.close().await;
         found
     };
@@ -180,23 +189,17 @@ pub async fn in_database(url: &str, clock: &Clock, livemode: Option<bool>, conne
     InDatabase { findings: vec![Finding::fail("database", why, mend)], state: None }
 }
 
-async fn examine(
-    conn: &mut PgConnection,
-    clock: &Clock,
-    livemode: Option<bool>,
-    connections: i64,
-) -> Result<InDatabase, StoreError> {
+async fn examine(conn: &mut PgConnection, clock: &Clock, served: Served) -> Result<InDatabase, StoreError> {
     let server = checkup::read_server(conn, || clock.now()).await?;
-    // What is the same in both modes can be read in either.
-    let (migrations, state) = tables(conn, clock, livemode.unwrap_or_default()).await;
+    let (migrations, state) = tables(conn, clock, served).await;
     let replicas = state.as_ref().map_or(0, |state| state.replicas);
-    let mut findings = database::server(&server, connections, replicas);
+    let mut findings = database::server(&server, served.connections, replicas);
     findings.push(migrations);
     Ok(InDatabase { findings, state })
 }
 
 /// Whether the tables are those of this program, and what the service left in them.
-async fn tables(conn: &mut PgConnection, clock: &Clock, livemode: bool) -> (Finding, Option<State>) {
+async fn tables(conn: &mut PgConnection, clock: &Clock, served: Served) -> (Finding, Option<State>) {
     let unreadable = |error: StoreError| {
         let mend = "let the user of DATABASE_URL read and write the tables, or run as their owner";
         (Finding::fail("migrations", error.to_string(), mend), None)
@@ -211,7 +214,9 @@ async fn tables(conn: &mut PgConnection, clock: &Clock, livemode: bool) -> (Find
     if !known.iter().all(has) {
         return (migrations, None);
     }
-    match checkup::read_state(conn, livemode, clock.now() - ALIVE_FOR).await {
+    // What is the same in both modes can be read in either.
+    let livemode = served.livemode.unwrap_or_default();
+    match checkup::read_state(conn, livemode, clock.now() - served.alive_for).await {
         Ok(state) => (migrations, Some(state)),
         Err(error) => unreadable(error),
     }

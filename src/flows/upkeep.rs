@@ -11,7 +11,7 @@ use crate::domain::task::{EVENTS, Kind, RECONCILED};
 use crate::store::{caps, controls, idempotency, outbox, platforms, tasks};
 
 /// A process not heard of for this long is gone.
-const ALIVE_FOR: Duration = Duration::seconds(35);
+pub const ALIVE_FOR: Duration = Duration::seconds(35);
 /// Answers to POSTs that do not move money are kept this long.
 pub const ANSWERS_KEPT: Duration = Duration::hours(24);
 /// What was reserved in a day is kept this long, since it may still be given back.

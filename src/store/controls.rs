@@ -234,6 +234,13 @@ pub async fn beat(
     Ok(sqlx::query_scalar(SQL).bind(replica).bind(now).bind(alive_since).fetch_one(conn).await?)
 }
 
+/// How many processes said since then that they are alive.
+pub async fn count_alive(conn: &mut PgConnection, since: OffsetDateTime) -> Result<i64, StoreError> {
+    const SQL: &str = "-- count_alive
+        select count(*) from replicas where seen_at >= $1";
+    Ok(sqlx::query_scalar(SQL).bind(since).fetch_one(conn).await?)
+}
+
 /// Notes that this process has left.
 pub async fn leave(conn: &mut PgConnection, replica: Uuid) -> Result<(), StoreError> {
     const SQL: &str = "-- leave

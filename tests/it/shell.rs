@@ -115,6 +115,31 @@ async fn every_decision_about_a_transfer_can_be_made_in_the_shell() {
 }
 
 #[tokio::test]
+async fn a_batch_is_read_from_a_file_and_its_faults_are_named_by_their_place() {
+    let world = World::start().await;
+    let account = world.ready_account().await;
+    let file = std::env::temp_dir().join(format!("sgt-batch-{}.json", std::process::id()));
+    let run = async |transfers: Value| {
+        std::fs::write(&file, transfers.to_string()).unwrap();
+        world.run(&["transfers", "batch", file.to_str().unwrap(), "--idempotency-key", "november"]).await
+    };
+    let one = |amount: i64| json!({"destination": account, "amount": amount, "currency": "usd"});
+    run(json!([one(1), one(0)])).await.assert_refused(2, &["transfer 1.amount must be"]);
+    let made = run(json!([one(1), one(2)])).await.json();
+    let ids: Vec<&Value> = data(&made).iter().map(|transfer| &transfer["id"]).collect();
+    assert_eq!(ids.len(), 2);
+    assert_eq!(run(json!([one(1), one(2)])).await.json(), made, "the same order, the same answer");
+    std::fs::write(&file, "[{").unwrap();
+    let broken = world.run(&["transfers", "batch", file.to_str().unwrap()]).await;
+    broken.assert_refused(2, &["is not JSON"]);
+    world
+        .run(&["transfers", "batch", "/nowhere.json"])
+        .await
+        .assert_refused(2, &["/nowhere.json: No such file"]);
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[tokio::test]
 async fn keys_are_handed_out_and_taken_back_without_a_stripe_key() {
     let world = World::start().await;
     let run = |words: &'static [&'static str]| {
@@ -290,5 +315,7 @@ async fn the_shell_reaches_a_private_cluster_beside_the_service_and_without_it()
     assert!(service.wait().await.unwrap().success());
     let listed = ended(program(&["keys", "list"])).await.json();
     assert_eq!(data(&listed)[0]["name"], json!("beside"), "without the service too");
+    let paused = ended(program(&["releases", "pause"])).await;
+    assert!(paused.code == 0 && paused.err.contains("no service runs on this database"), "{paused:?}");
     std::fs::remove_dir_all(&dir).unwrap();
 }

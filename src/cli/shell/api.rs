@@ -23,9 +23,9 @@ use crate::cli::{Failed, serve, service, settings};
 use crate::clock::Clock;
 use crate::config::Flags;
 use crate::flows::receive::Intake;
-use crate::flows::{Actor, Context};
+use crate::flows::{Actor, Context, upkeep};
 use crate::http::{self, AppState, Door, Live};
-use crate::store::{db, tasks};
+use crate::store::{controls, db, tasks};
 use crate::telemetry;
 
 /// Connections to the database at most: one answer takes two.
@@ -188,6 +188,13 @@ impl Api {
             StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED => Ok(Ok(Answer { text })),
             _ => Ok(Err(Problem::read(status.as_u16(), &text))),
         }
+    }
+
+    /// Whether a service runs on the database. Where that can't be told, nothing is said of it.
+    pub async fn is_served(&self) -> bool {
+        let Ok(mut conn) = self.pool.acquire().await else { return true };
+        let since = Clock::system().now() - upkeep::ALIVE_FOR;
+        controls::count_alive(&mut conn, since).await.map_or(true, |alive| alive > 0)
     }
 
     /// Wakes the workers of other processes; without it they would find the order half a second later.

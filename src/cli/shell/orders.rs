@@ -1,5 +1,7 @@
 //! Orders: what changes something, carried out once under a key.
 
+use std::path::Path;
+
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -34,7 +36,7 @@ impl Order {
         format!("shell-{}", Uuid::now_v7().simple())
     }
 
-    /// Gives the order and shows the answer.
+    /// Gives the order and shows the object that it is answered with.
     pub async fn give(
         &self,
         needs: Needs,
@@ -43,11 +45,27 @@ impl Order {
         names: Names,
         first: &[&str],
     ) -> Result<Answer, Failed> {
-        let answer =
-            with(&self.shown.flags, needs, async |api: &Api| api.post(path, &self.key(), body, names).await)
-                .await?;
+        let answer = self.send(needs, path, body, names).await?;
         self.shown.form().object(&answer.text, first);
         Ok(answer)
+    }
+
+    /// Gives the order.
+    pub async fn send(
+        &self,
+        needs: Needs,
+        path: &[&str],
+        body: Map<String, Value>,
+        names: Names,
+    ) -> Result<Answer, Failed> {
+        with(&self.shown.flags, needs, async |api: &Api| {
+            let answer = api.post(path, &self.key(), body, names).await?;
+            if needs == Needs::Mode && !api.is_served().await {
+                eprintln!("no service runs on this database: what waits for one goes on once it is started");
+            }
+            Ok(answer)
+        })
+        .await
     }
 }
 
@@ -91,4 +109,19 @@ pub fn object(pairs: Vec<(String, String)>) -> Result<Option<Value>, Failed> {
         map.insert(name, value.into());
     }
     Ok(Some(Value::Object(map)))
+}
+
+/// The JSON in a file, or on standard input where it is called `-`.
+pub fn read_json(file: &Path) -> Result<Value, Failed> {
+    let read = if file == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
+    let json = read.map_err(|error| error.to_string());
+    json.and_then(|text| serde_json::from_str(&text).map_err(|error| format!("is not JSON: {error}")))
+        .map_err(|why| {
+            eprintln!("error: {}: {why}", file.display());
+            Failed::Usage
+        })
 }

@@ -1,12 +1,15 @@
 //! `transfers`: asking for them, seeing why they wait, and deciding about them.
 
+use std::path::{Path, PathBuf};
+
 use clap::Subcommand;
 use serde_json::Value;
 
 use super::Shown;
 use super::api::{Api, Needs, with};
 use super::lists::{Listing, list};
-use super::orders::{Order, Reason, body, object, pair};
+use super::orders::{Order, Reason, body, object, pair, read_json};
+use super::problem::Names;
 use crate::cli::Failed;
 use crate::cli::output::{Column, Show};
 
@@ -51,6 +54,16 @@ pub enum Command {
         after_help = "Example:\n  sluicegate transfers create --destination acct_… --amount 1000 --currency usd \\\n    --idempotency-key invoice-42"
     )]
     Create(Box<CreateArgs>),
+    /// Ask for up to 1000 transfers together: all of them are taken, or none
+    #[command(
+        after_help = "Example:\n  sluicegate transfers batch november.json --idempotency-key november\n\nThe file is a JSON array of what POST /v1/transfers takes:\n  [{\"destination\":\"acct_…\",\"amount\":1000,\"currency\":\"usd\"}, …]"
+    )]
+    Batch {
+        /// The file; `-` reads standard input
+        file: PathBuf,
+        #[command(flatten)]
+        order: Order,
+    },
     /// Call a transfer off, as long as it waits
     #[command(after_help = "Example:\n  sluicegate transfers cancel xfer_… --reason \"paid otherwise\"")]
     Cancel(About),
@@ -173,6 +186,7 @@ pub async fn run(verb: Command) -> Result<(), Failed> {
             Ok(())
         }
         Command::Create(args) => create(*args).await,
+        Command::Batch { file, order } => batch(&file, &order).await,
         Command::Cancel(about) => decide("cancel", about, None).await,
         Command::Hold(about) => decide("hold", about, None).await,
         Command::Resume(about) => decide("resume", about, None).await,
@@ -211,6 +225,16 @@ async fn create(args: CreateArgs) -> Result<(), Failed> {
         ("priority", args.priority.map(Value::from)),
     ];
     args.order.give(Needs::Mode, &["transfers"], body(fields), &[], FIRST).await.map(drop)
+}
+
+async fn batch(file: &Path, order: &Order) -> Result<(), Failed> {
+    // A field is named after its transfer: `transfer 3.amount`, counted from 0 as in the file's array.
+    const NAMES: Names = &[("/transfers", "transfer")];
+    let transfers = read_json(file)?;
+    let fields = [("transfers", Some(transfers))];
+    let answer = order.send(Needs::Mode, &["transfers", "batch"], body(fields), NAMES).await?;
+    order.shown.form().whole(&answer.text, COLUMNS);
+    Ok(())
 }
 
 async fn decide(verb: &str, about: About, amount: Option<Value>) -> Result<(), Failed> {
