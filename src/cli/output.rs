@@ -43,6 +43,18 @@ impl Output {
         }
     }
 
+    /// Prints one object whose list of this name has columns of its own.
+    pub fn sheet(self, json: &str, first: &[&str], list: &str, columns: &[Column]) {
+        match (self, serde_json::from_str::<Value>(json)) {
+            (Self::Table, Ok(Value::Object(mut fields))) => {
+                let items = fields.remove(list).and_then(|items| items.as_array().cloned());
+                say(&table::fields(&Value::Object(fields), first));
+                say(&format!("\n{}", table::rows(&items.unwrap_or_default(), columns)));
+            }
+            (Self::Table | Self::Json, _) => say(json),
+        }
+    }
+
     /// Prints a list that is always whole, given as the JSON of the answer that holds it.
     pub fn whole(self, json: &str, columns: &[Column]) {
         let value: Value = serde_json::from_str(json).unwrap_or_default();

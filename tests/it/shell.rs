@@ -251,6 +251,9 @@ async fn a_terminal_gets_a_table_and_a_pipe_json() {
     assert!(!table.out.contains('\u{1b}'), "no colour outside of a terminal: {table:?}");
     let one = world.run(&["transfers", "show", &id, "--output", "table"]).await;
     assert!(one.out.contains("history:"), "{one:?}");
+    let why = world.run(&["transfers", "explain", &id, "--output", "table"]).await;
+    assert!(why.out.contains("summary") && why.out.contains("GOES ON WHEN"), "{why:?}");
+    assert!(world.run(&["transfers", "explain", &id]).await.json()["checks"].is_array());
     let none = world.run(&["topups", "list", "--output", "table"]).await;
     assert_eq!((none.code, none.out.as_str(), none.err.as_str()), (0, "", "nothing\n"));
 

@@ -35,6 +35,15 @@ const FIRST: &[&str] = &[
     "amount_reversed",
 ];
 
+const CHECKS: &[Column] = &[
+    Column("HOLDS", Show::State("/passed")),
+    Column("CHECK", Show::Text("/check")),
+    Column("CODE", Show::Text("/code")),
+    Column("EVIDENCE", Show::Text("/evidence/what")),
+    Column("GOES ON WHEN", Show::Text("/unblocked_by")),
+    Column("EXPECTED", Show::Text("/expected_at")),
+];
+
 /// What is done with transfers.
 #[derive(Subcommand, Debug)]
 pub enum Command {
@@ -44,6 +53,14 @@ pub enum Command {
     /// Show one transfer: why it waits, its history, and every call to Stripe about it
     #[command(after_help = "Example:\n  sluicegate transfers show xfer_…")]
     Show {
+        /// The transfer's id
+        id: String,
+        #[command(flatten)]
+        shown: Shown,
+    },
+    /// Explain why a transfer stands where it stands: every check, on what evidence, and what it waits for
+    #[command(after_help = "Example:\n  sluicegate transfers explain xfer_…")]
+    Explain {
         /// The transfer's id
         id: String,
         #[command(flatten)]
@@ -183,6 +200,14 @@ pub async fn run(verb: Command) -> Result<(), Failed> {
                 api.get(&["transfers", &id], &[], &[]).await
             });
             shown.form().object(&answer.await?.text, FIRST);
+            Ok(())
+        }
+        Command::Explain { id, shown } => {
+            let answer = with(&shown.flags, Needs::Mode, async |api: &Api| {
+                api.get(&["transfers", &id, "explanation"], &[], &[]).await
+            });
+            let first = ["transfer", "status", "summary", "expected_release_at"];
+            shown.form().sheet(&answer.await?.text, &first, "checks", CHECKS);
             Ok(())
         }
         Command::Create(args) => create(*args).await,
