@@ -5,8 +5,8 @@
 use serde_json::{Map, Value, json};
 
 use super::errors::Refusal;
-use super::forms::merge_metadata;
 use super::lists::{LIST, Listed, envelope, page};
+use super::prefill::{PREFILL, check, person, prefill};
 use super::routes::Request;
 use super::state::{Origin, World, previous_attributes};
 
@@ -16,6 +16,8 @@ pub(super) struct Account {
     id: String,
     created_us: i64,
     pub json: Value,
+    /// What was prefilled about the person; Stripe shows it until the first link is made.
+    pub person: Map<String, Value>,
     pub denied: bool,
     pub deauthorized: bool,
 }
@@ -34,25 +36,6 @@ impl Listed for Account {
 const FRESH_DUE: [&str; 5] =
     ["business_profile.url", "business_type", "external_account", "tos_acceptance.date", "tos_acceptance.ip"];
 
-/// Parameters of an account that callers may send. `type` and `country` only when creating it.
-const PREFILL: [&str; 15] = [
-    "account_token",
-    "business_profile",
-    "business_type",
-    "capabilities",
-    "company",
-    "controller",
-    "default_currency",
-    "documents",
-    "email",
-    "external_account",
-    "groups",
-    "individual",
-    "metadata",
-    "settings",
-    "tos_acceptance",
-];
-
 impl Account {
     /// The platform's own account, with the manual payout schedule that Stripe advises.
     pub fn platform(id: &str, country: &str, now_s: i64) -> Self {
@@ -61,7 +44,7 @@ impl Account {
         json["capabilities"] = json!({"card_payments": "active", "transfers": "active"});
         json["controller"] = json!({"type": "account"});
         json["settings"]["payouts"]["schedule"] = json!({"delay_days": 2, "interval": "manual"});
-        Self { id: id.to_owned(), created_us: now_s * 1_000_000, json, denied: false, deauthorized: false }
+        Self { id: id.to_owned(), created_us: now_s * 1_000_000, json, ..Self::default() }
     }
 
     /// Whether the platform's key may see it.
@@ -153,17 +136,20 @@ pub(super) fn create(world: &mut World, request: &Request<'_>) -> Result<Value, 
         let message = "You can only specify one of these parameters: controller, type.";
         return Err(Refusal::invalid("type", None, message));
     }
-    params.metadata()?;
+    check(params)?;
     let country = params.text("country")?.unwrap_or_else(|| "US".to_owned());
     let kind = kind.unwrap_or_else(|| "standard".to_owned());
     let id = world.new_account(&kind, &country, |json| prefill(json, params.tree()), &request.origin);
+    if let Some(account) = world.accounts.get_mut(&id) {
+        account.person = person(params.tree());
+    }
     retrieve_json(world, &id)
 }
 
 /// `POST /v1/accounts/{id}`.
 pub(super) fn update(world: &mut World, request: &Request<'_>, id: &str) -> Result<Value, Refusal> {
     request.params.only(&PREFILL)?;
-    request.params.metadata()?;
+    check(request.params)?;
     retrieve_json(world, id)?;
     world.change_account(id, &request.origin, |json| prefill(json, request.params.tree()));
     retrieve_json(world, id)
@@ -178,7 +164,13 @@ pub(super) fn retrieve(world: &World, request: &Request<'_>, id: &str) -> Result
 fn retrieve_json(world: &World, id: &str) -> Result<Value, Refusal> {
     let account = if id == world.platform.id { Some(&world.platform) } else { world.accounts.get(id) };
     match account {
-        Some(account) if account.reachable() => Ok(account.json.clone()),
+        Some(account) if account.reachable() => {
+            let mut shown = account.json.clone();
+            for (name, value) in &account.person {
+                shown[name.as_str()] = value.clone();
+            }
+            Ok(shown)
+        }
         _ => Err(Refusal::account_invalid(id)),
     }
 }
@@ -196,41 +188,6 @@ pub(super) fn list(world: &World, request: &Request<'_>) -> Result<Value, Refusa
         page(&world.accounts, request.params, request.stale_before_us, Account::reachable)?;
     let data = accounts.iter().map(|account| account.json.clone()).collect();
     Ok(envelope("/v1/accounts", data, more))
-}
-
-/// Lays what the caller sent over the account. Personal data is taken and not shown, as Stripe does for Express.
-fn prefill(account: &mut Value, params: &Map<String, Value>) {
-    for (name, value) in params {
-        match name.as_str() {
-            "capabilities" => request_capabilities(account, value),
-            "metadata" => {
-                if let (Some(old), Some(new)) = (account["metadata"].as_object_mut(), value.as_object()) {
-                    merge_metadata(old, new.clone());
-                }
-            }
-            "business_profile" | "settings" | "controller" | "tos_acceptance" => {
-                merge(&mut account[name.as_str()], value);
-            }
-            "email" | "business_type" | "default_currency" => {
-                account[name.as_str()] = if value.as_str() == Some("") { Value::Null } else { value.clone() };
-            }
-            _ => {}
-        }
-    }
-}
-
-fn request_capabilities(account: &mut Value, asked: &Value) {
-    for (name, ask) in asked.as_object().into_iter().flatten() {
-        let slot = &mut account["capabilities"][name.as_str()];
-        match ask["requested"].as_str() {
-            Some("true") if slot.is_null() => *slot = json!("inactive"),
-            Some("false") => *slot = json!("inactive"),
-            _ => {}
-        }
-    }
-    if let Some(capabilities) = account["capabilities"].as_object_mut() {
-        capabilities.retain(|_, status| !status.is_null());
-    }
 }
 
 /// Lays one tree over another: objects key by key, everything else whole.
@@ -257,13 +214,8 @@ impl World {
         let id = self.new_id("acct_");
         let mut json = bare(&id, self.now_s(), kind, country);
         fill(&mut json);
-        let account = Account {
-            id: id.clone(),
-            created_us: self.now_us(),
-            json: json.clone(),
-            denied: false,
-            deauthorized: false,
-        };
+        let account =
+            Account { id: id.clone(), created_us: self.now_us(), json: json.clone(), ..Account::default() };
         self.accounts.push(account);
         let mut before = json.clone();
         before["capabilities"] = json!({});

@@ -39,6 +39,7 @@ mod moments;
 mod onboarding;
 mod payouts;
 mod permissions;
+mod prefill;
 mod pump;
 mod routes;
 mod state;

@@ -35,9 +35,15 @@ pub(super) fn create(world: &mut World, request: &Request<'_>) -> Result<Value, 
     }
     let refresh_url = web_address(world, request, "refresh_url")?;
     let return_url = web_address(world, request, "return_url")?;
-    if world.accounts.get(&account).is_none_or(|account| !account.reachable()) {
+    let Some(linked) = world.accounts.get_mut(&account).filter(|account| account.reachable()) else {
         return Err(Refusal::account_invalid(&account).kept());
+    };
+    if kind == "account_update" && linked.json["type"] == "express" {
+        let message = "You cannot create `account_update` type Account Links for this account.";
+        return Err(Refusal::invalid("type", None, message));
     }
+    // From now on the person's data is the person's alone.
+    linked.person.clear();
     let token = world.new_id("");
     let expires_us = world.now_us().saturating_add(LINK_LIFE_US);
     let url = format!("{}/_sandbox/onboarding/{token}", world.settings.base_url);
