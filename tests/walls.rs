@@ -40,7 +40,8 @@ const MAY_USE: [(&str, &[&str]); 13] = [
 ];
 
 /// Shared floors of the flows: the only files of that room that others of it may use.
-const SHARED_FLOORS: [&str; 10] = [
+const SHARED_FLOORS: [&str; 11] = [
+    "account_answer",
     "account_evidence",
     "account_record",
     "attempt_record",

@@ -98,6 +98,7 @@ fn assemble(
         connections: CONNECTIONS,
         listen: settings.listen,
         ops_listen: settings.ops_listen,
+        public_url: settings.public_url.clone(),
         admin_key: settings.admin_key.clone(),
         stripe,
         livemode,

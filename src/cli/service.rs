@@ -2,7 +2,7 @@
 //!
 //! Used by `serve`, by `demo` and by the tests, which all run the same program.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -53,8 +53,10 @@ pub struct Plan {
     pub connections: u32,
     /// Where to listen; port 0 picks a free one.
     pub listen: SocketAddr,
-    /// Where to listen for everything but webhooks and probes, if apart.
+    /// Where to listen for everything but webhooks, onboarding's doors and probes, if apart.
     pub ops_listen: Option<SocketAddr>,
+    /// Where people reach onboarding's doors, without trailing slash; `None`: in test mode, where it listens.
+    pub public_url: Option<String>,
     /// The bootstrap key.
     pub admin_key: Option<SecretString>,
     /// How Stripe is called; its timeout is the longest call.
@@ -119,7 +121,7 @@ pub async fn start(plan: Plan, clock: Clock) -> anyhow::Result<Running> {
     );
     let pool = connect(&plan.database_url, plan.connections).await?;
     db::migrate(&pool).await.context("the migrations could not be applied")?;
-    let ctx = context(&plan, pool.clone(), clock)?;
+    let mut ctx = context(&plan, pool.clone(), clock)?;
     // Before anything can be released: this database may be one that was restored from a backup.
     let heartbeat = catch_up::beat(&ctx, None).await.context("the heartbeat could not be kept")?;
     upkeep::begin(&ctx, plan.funds_since).await.context("the first rows could not be written")?;
@@ -131,6 +133,7 @@ pub async fn start(plan: Plan, clock: Clock) -> anyhow::Result<Running> {
         Some(address) => Some(bind(address).await?),
         None => None,
     };
+    ctx.public_url = public_url(&plan, listener.local_addr()?);
     let running = Running {
         address: listener.local_addr()?,
         ops_address: ops_listener.as_ref().map(TcpListener::local_addr).transpose()?,
@@ -168,6 +171,7 @@ pub async fn start(plan: Plan, clock: Clock) -> anyhow::Result<Running> {
         closing: stop.clone(),
         metrics: Arc::new(move || metrics.render()),
         wake: wake.bell(),
+        onboarding: Arc::default(),
     };
     for (listener, router) in doors(listener, ops_listener, plan.roles, state) {
         let ended = stop.clone().cancelled_owned();
@@ -196,7 +200,7 @@ fn doors(
             let router = match (roles.intake, roles.api) {
                 (true, true) => http::whole(state),
                 (true, false) => http::intake_only(state),
-                (false, _) => http::operations(state),
+                (false, _) => http::api_only(state),
             };
             vec![(listener, router)]
         }
@@ -246,7 +250,26 @@ pub(super) fn context(plan: &Plan, pool: PgPool, clock: Clock) -> anyhow::Result
         reconcile_every: plan.reconcile_every.map(long),
         retention: long(plan.retention),
         longest_call: plan.stripe.timeout,
+        public_url: public_url(plan, plan.listen),
     })
+}
+
+/// Where people come back to from Stripe's pages. On a developer's machine that is where the service listens;
+/// live mode never guesses.
+fn public_url(plan: &Plan, address: SocketAddr) -> Option<String> {
+    let here = || {
+        let host =
+            if address.ip().is_unspecified() { "localhost".to_owned() } else { bracketed(address.ip()) };
+        format!("http://{host}:{}", address.port())
+    };
+    plan.public_url.clone().or_else(|| (!plan.livemode).then(here))
+}
+
+fn bracketed(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
 }
 
 impl Running {

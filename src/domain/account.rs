@@ -179,7 +179,7 @@ impl Known {
 }
 
 /// Disabled reasons that mean Stripe itself stands between the account and its money.
-fn blocks(disabled_reason: Option<&str>) -> bool {
+pub(super) fn blocks(disabled_reason: Option<&str>) -> bool {
     match disabled_reason {
         None => false,
         Some("listed" | "under_review" | "platform_paused" | "other") => true,

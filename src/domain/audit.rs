@@ -61,6 +61,10 @@ actions! {
     EventReplayed = "event.replayed",
     /// Missed events were asked for.
     BackfillOrdered = "backfill.ordered",
+    /// A connected account was made.
+    AccountCreated = "account.created",
+    /// A link to Stripe's onboarding was made; never the link itself.
+    OnboardingLinkCreated = "onboarding_link.created",
     /// A key was made.
     KeyCreated = "key.created",
     /// A key was taken back.

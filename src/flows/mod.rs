@@ -12,7 +12,9 @@ use sqlx::PgPool;
 use crate::clock::Clock;
 use crate::domain::account::Policy;
 use crate::domain::corridors::Country;
+use crate::domain::declined;
 use crate::domain::limits::{Limits, ReleaseOrder};
+use crate::domain::refusal::Refusal;
 use crate::domain::task::Fault;
 use crate::domain::topup::Rule;
 use crate::store::db::StoreError;
@@ -20,6 +22,7 @@ use crate::store::outbox::{self, StoredEvent};
 use crate::stripe::client::Client;
 use crate::stripe::error::StripeError;
 
+pub mod account_answer;
 pub mod account_evidence;
 pub mod account_record;
 pub mod adjust_funds;
@@ -29,6 +32,7 @@ pub mod attempt_record;
 pub mod backfill;
 pub mod catch_up;
 pub mod control_transfer;
+pub mod create_account;
 pub mod event_record;
 pub mod examine;
 pub mod explain_transfer;
@@ -36,6 +40,7 @@ pub mod forecast;
 pub mod fund_transfers;
 pub mod look_again;
 pub mod observe_transfer;
+pub mod onboard;
 pub mod operate;
 pub mod order;
 pub mod project_account;
@@ -92,6 +97,8 @@ pub struct Context {
     pub retention: time::Duration,
     /// No call to Stripe takes longer; shorter than a lease.
     pub longest_call: Duration,
+    /// Where people reach onboarding's doors, without trailing slash; `None`: live mode, and nobody said.
+    pub public_url: Option<String>,
 }
 
 /// The platform's country, as far as this process knows: it asks at its start, and an account at Stripe never moves.
@@ -184,6 +191,54 @@ impl FlowError {
                 _ => Fault::Own,
             },
         }
+    }
+}
+
+/// Why what a caller ordered was not set up at Stripe.
+#[derive(Debug, thiserror::Error)]
+pub enum NotDone {
+    /// Stripe declined.
+    #[error("Stripe declined: {message}")]
+    Declined {
+        /// Who can mend it.
+        fault: declined::Fault,
+        /// Stripe's text. It may repeat what was sent: for the caller, not for the log.
+        message: String,
+        /// Stripe had said so before, for the same key, and says so again whatever has changed since.
+        replayed: bool,
+    },
+    /// Stripe gave no definite answer.
+    #[error("Stripe gave no definite answer")]
+    Unanswered,
+    /// In live mode nobody said where people come back to.
+    #[error("nobody said where people come back to")]
+    NoPublicUrl,
+    /// The operating system gave no random bits.
+    #[error("no randomness: {0}")]
+    Randomness(String),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for NotDone {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<StripeError> for NotDone {
+    fn from(error: StripeError) -> Self {
+        let StripeError::Refused(failure) = error else { return Self::Unanswered };
+        let refusal = Refusal {
+            status: failure.status.unwrap_or_default(),
+            error_type: failure.error_type,
+            code: failure.code,
+            param: failure.param,
+            message: failure.message,
+        };
+        let fault = declined::sort(&refusal);
+        Self::Declined { fault, message: refusal.message, replayed: failure.replayed }
     }
 }
 

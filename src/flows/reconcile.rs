@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
+use super::account_answer::kept_of;
 use super::{Context, FlowError, account_evidence, observation_id, transfer_evidence};
 use crate::domain::event::BALANCE_SUBJECT;
 use crate::domain::task::{Kind, RECONCILED};
@@ -73,6 +74,11 @@ trait Compared: Object {
 
     fn id(&self) -> &str;
 
+    /// What is kept of an entry.
+    fn kept(raw: &[u8]) -> Vec<u8> {
+        raw.to_vec()
+    }
+
     /// Whether what is held is not what Stripe shows.
     async fn differs(&self, tx: &mut PgConnection, ctx: &Context) -> Result<bool, StoreError>;
 }
@@ -133,7 +139,7 @@ async fn keep<T: Compared>(
         observed_from: walk.began_at,
         after_seq: walk.after_seq,
         received_at: now,
-        payload: item.raw.get().as_bytes(),
+        payload: &T::kept(item.raw.get().as_bytes()),
     };
     outbox::insert_rung_observation(tx, &seen).await
 }
@@ -144,6 +150,10 @@ impl Compared for wire::Account {
 
     fn id(&self) -> &str {
         self.id.as_str()
+    }
+
+    fn kept(raw: &[u8]) -> Vec<u8> {
+        kept_of(raw)
     }
 
     /// Also where it was last confirmed so long ago that a transfer would have to wait for a fetch soon.

@@ -34,6 +34,7 @@ use super::words;
     ),
     tags(
         (name = "accounts", description = "Connected accounts: may they be paid, and if not, why?"),
+        (name = "onboarding", description = "Where people come back to from Stripe's pages; for their browsers."),
         (name = "topups", description = "Money on its way in."),
         (name = "funds", description = "Money that can be released, and what is missing."),
         (name = "transfers", description = "Money on its way out, and every reason why it waits."),

@@ -16,7 +16,6 @@ use crate::domain::task::Fault;
 use crate::flows::FlowError;
 use crate::flows::control_transfer::OrderError;
 use crate::flows::operate::OperateError;
-use crate::flows::receive::ReceiveError;
 use crate::flows::request_transfer::RequestError;
 use crate::store::views::StoreError;
 
@@ -75,11 +74,14 @@ codes! {
     IdempotencyKeyReused = CONFLICT "idempotency_key_reused" "The Idempotency-Key was used with another request",
     TransferState = CONFLICT "transfer_state" "The transfer's status does not allow it",
     EventState = CONFLICT "event_state" "The event's status does not allow it",
+    StripeRefused = CONFLICT "stripe_refused" "Stripe refuses it",
+    PublicUrlMissing = CONFLICT "public_url_missing" "The service does not know its public address",
     BodyTooLarge = PAYLOAD_TOO_LARGE "body_too_large" "The body is too large",
     BodyIncomplete = BAD_REQUEST "body_incomplete" "The body did not arrive whole",
     Validation = UNPROCESSABLE_ENTITY "validation" "The request has invalid fields",
     Internal = INTERNAL_SERVER_ERROR "internal" "Something went wrong here",
     Unavailable = SERVICE_UNAVAILABLE "unavailable" "Not available at the moment",
+    StripeUnavailable = SERVICE_UNAVAILABLE "stripe_unavailable" "Stripe gave no definite answer",
     Timeout = SERVICE_UNAVAILABLE "timeout" "It took too long",
 }
 
@@ -289,16 +291,6 @@ impl From<OperateError> for Problem {
             }
             OperateError::Randomness(_) => Self::internal(&error),
             OperateError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<ReceiveError> for Problem {
-    fn from(error: ReceiveError) -> Self {
-        match error {
-            ReceiveError::Signature(why) => Self::new(Code::SignatureInvalid, why),
-            ReceiveError::Malformed(why) => Self::new(Code::EventMalformed, why),
-            ReceiveError::Full | ReceiveError::Unavailable => Self::unavailable(),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod api;
 mod auth;
+mod declined;
 mod docs;
 mod document;
 mod door;
@@ -19,6 +20,7 @@ mod layers;
 mod listener;
 mod live;
 mod lookups;
+mod onboarding;
 mod query;
 pub mod refusals;
 mod router;
@@ -29,5 +31,6 @@ mod words;
 
 pub use self::door::Door;
 pub use self::live::Live;
-pub use self::router::{document, in_process, intake_only, operations, public, whole};
+pub use self::onboarding::Limiter as OnboardingLimiter;
+pub use self::router::{api_only, document, in_process, intake_only, operations, public, whole};
 pub use self::state::{AdminKey, AppState};

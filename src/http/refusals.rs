@@ -38,7 +38,7 @@ macro_rules! refusals {
 refusals! {
     SignatureInvalid EventMalformed JsonMalformed IdempotencyKeyRequired IdempotencyKeyInvalid Unauthorized Forbidden
     ApprovalByCreator AccountUnknown TopupUnknown TransferUnknown EventUnknown KeyUnknown IdempotencyKeyReused
-    TransferState EventState BodyTooLarge BodyIncomplete Validation Internal Unavailable Timeout
+    TransferState EventState StripeRefused StripeUnavailable PublicUrlMissing BodyTooLarge BodyIncomplete Validation Internal Unavailable Timeout
 }
 
 macro_rules! several {

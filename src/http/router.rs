@@ -13,17 +13,20 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
-use super::api::{accounts, adjustments, backfill, events, funds, keys, releases, stream, topups, transfers};
+use super::api::{
+    accounts, adjustments, backfill, events, funds, keys, onboarding_links, releases, stream, topups,
+    transfers,
+};
 use super::auth::Known;
 use super::document::{self, Document};
 use super::extract::MAX_BODY;
 use super::state::{AppState, Shared};
-use super::{docs, health, layers, webhook};
+use super::{docs, health, layers, onboarding, webhook};
 use crate::flows::Actor;
 
-/// What Stripe and load balancers reach.
+/// What Stripe, people at onboarding's doors, and load balancers reach.
 pub fn public(state: AppState) -> Router {
-    finish(webhooks().merge(probes()), state)
+    finish(webhooks().merge(onboarding()).merge(probes()), state)
 }
 
 /// A process that only takes in deliveries, with what it measures.
@@ -42,7 +45,12 @@ pub fn in_process(state: AppState, caller: Actor) -> Router {
     finish(v1(), state).layer(Extension(Known(caller)))
 }
 
-/// Both on one address.
+/// A process that takes in no deliveries, on its one address.
+pub fn api_only(state: AppState) -> Router {
+    finish(onboarding().merge(v1()).merge(description()).merge(measures()).merge(probes()), state)
+}
+
+/// Everything on one address.
 pub fn whole(state: AppState) -> Router {
     finish(everything(), state)
 }
@@ -53,11 +61,17 @@ pub fn document() -> Value {
 }
 
 fn everything() -> OpenApiRouter<Shared> {
-    webhooks().merge(v1()).merge(description()).merge(measures()).merge(probes())
+    webhooks().merge(onboarding()).merge(v1()).merge(description()).merge(measures()).merge(probes())
 }
 
 fn webhooks() -> OpenApiRouter<Shared> {
     described().routes(at("/webhooks/stripe", routes!(webhook::receive)))
+}
+
+fn onboarding() -> OpenApiRouter<Shared> {
+    described()
+        .routes(at("/onboarding/{token}/refresh", routes!(onboarding::refresh)))
+        .routes(at("/onboarding/{token}/return", routes!(onboarding::come_back)))
 }
 
 fn measures() -> OpenApiRouter<Shared> {
@@ -78,10 +92,11 @@ fn description() -> OpenApiRouter<Shared> {
 
 fn v1() -> OpenApiRouter<Shared> {
     described()
-        .routes(at("/v1/accounts", routes!(accounts::list)))
+        .routes(at("/v1/accounts", routes!(accounts::list, accounts::create)))
         .routes(at("/v1/accounts/readiness", routes!(accounts::readiness::many)))
         .routes(at("/v1/accounts/{acct}", routes!(accounts::show)))
         .routes(at("/v1/accounts/{acct}/readiness", routes!(accounts::readiness::one)))
+        .routes(at("/v1/accounts/{acct}/onboarding-links", routes!(onboarding_links::create)))
         .routes(at("/v1/topups", routes!(topups::list)))
         .routes(at("/v1/topups/{tu}", routes!(topups::show)))
         .routes(at("/v1/funds", routes!(funds::show)))

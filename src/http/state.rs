@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::door::Door;
 use super::error::Problem;
 use super::live::Live;
+use super::onboarding::Limiter as OnboardingLimiter;
 use crate::flows::Context;
 use crate::flows::receive::Intake;
 use crate::store::views;
@@ -63,6 +64,8 @@ pub struct AppState {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Told after each write, so that this process's worker looks at once.
     pub wake: Arc<Notify>,
+    /// How often onboarding's doors lead to Stripe.
+    pub onboarding: Arc<OnboardingLimiter>,
 }
 
 impl fmt::Debug for AppState {

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::error::Problem;
+use super::error::{Code, Problem};
 use super::extract::{MAX_BODY, announced_length};
 use super::refusals::{Anything, BodyIncomplete, BodyTooLarge, EventMalformed, Refuses, SignatureInvalid};
 use super::state::Shared;
@@ -104,6 +104,16 @@ async fn read(request: Request, room: &mut Room) -> Result<Bytes, Unread> {
         body.extend_from_slice(&piece);
     }
     Ok(body.freeze())
+}
+
+impl From<ReceiveError> for Problem {
+    fn from(error: ReceiveError) -> Self {
+        match error {
+            ReceiveError::Signature(why) => Self::new(Code::SignatureInvalid, why),
+            ReceiveError::Malformed(why) => Self::new(Code::EventMalformed, why),
+            ReceiveError::Full | ReceiveError::Unavailable => Self::unavailable(),
+        }
+    }
 }
 
 fn outcome_of(error: &ReceiveError) -> &'static str {

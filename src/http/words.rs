@@ -15,8 +15,10 @@ use super::api::accounts::readiness::LONGEST_WAIT_S;
 use super::error::Code;
 use crate::domain::ids::{self, MAX_LEN};
 use crate::domain::money;
+use crate::domain::next_step::Action;
+use crate::domain::onboarding::{Collect, Future, LinkKind};
 use crate::domain::reason::Reason;
-use crate::domain::{reversal, transfer};
+use crate::domain::{return_url, reversal, transfer};
 use crate::flows::operate::Scope;
 use crate::store::views;
 
@@ -91,6 +93,19 @@ words! {
     EventStatus = one_of(views::EventStatus::ALL.into_iter().map(views::EventStatus::as_str));
     /// How far an API key reaches; each scope includes those before it.
     KeyScope = one_of(Scope::ALL.into_iter().map(Scope::as_str));
+    /// What to do about an account next.
+    NextAction = one_of(Action::ALL.iter().map(|action| action.as_str()));
+    /// What a person is to do behind an onboarding link; `account_update` is not for Express accounts.
+    LinkType = one_of(LinkKind::ALL.iter().map(|kind| kind.as_str()));
+    /// How much of what Stripe will ask for is asked for now.
+    CollectedFields = one_of(Collect::ALL.iter().map(|collect| collect.as_str()));
+    /// Whether requirements that come into force later are asked for as well.
+    FutureRequirements = one_of(Future::ALL.iter().map(|future| future.as_str()));
+    /// Where a browser is sent: an absolute `https://` URL without user or password; in test mode `http://` too.
+    WebAddress = json!({
+        "type": "string", "pattern": WEB_ADDRESS, "maxLength": return_url::LONGEST,
+        "example": "https://app.example.com/settings/payouts",
+    });
     /// What went wrong, as a word for programs.
     ProblemCode = one_of(Code::ALL.iter().map(|code| code.as_str()));
     /// What somebody calls something.
@@ -125,6 +140,12 @@ const TRIMMED: &str = "^[^\\s\\u0000-\\u001f\\u007f-\\u009f]([^\\u0000-\\u001f\\
 
 /// The same, and not white space alone.
 pub(super) const SAYING: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$";
+
+/// A web address as its writers write it: a host of plain names, a port, a path, a query, a fragment. The reader takes
+/// what browsers take, which is more and has no pattern.
+const WEB_ADDRESS: &str = "^https?://[a-w]([a-z0-9-]{0,60}[a-z0-9])?(\\.[a-w]([a-z0-9-]{0,60}[a-z0-9])?)*\
+    (:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~!$&()*+,;=:@%/-]*)?(\\?[A-Za-z0-9._~!$&()*+,;=:@%/?-]*)?\
+    (#[A-Za-z0-9._~!$&()*+,;=:@%/?-]*)?$";
 
 /// The id of a kind: a prefix, then letters, digits, `_` and `-`.
 fn id(prefix: &str, example: &str) -> Value {
@@ -268,6 +289,25 @@ mod tests {
                 super::super::extract::instant(text).is_ok(),
                 "{text:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_documented_web_address_is_one_that_is_read() {
+        let read = |text: &str| return_url::ReturnUrl::parse(text, false).is_ok();
+        for text in [
+            "https://a",
+            "http://localhost:3000/done",
+            "https://app.example.com/settings/payouts?tab=1&x=%20y#top",
+            "https://a.b.c1:9999/..//%?=&#?",
+            "https://a-b--c.de/(x);y=1,2",
+        ] {
+            assert!(admits::<WebAddress>(text) && read(text), "{text:?}");
+        }
+        for text in
+            ["", "app", "/done", "https://", "ftp://a.example", "https://me@a.example", "javascript:1", "//a"]
+        {
+            assert!(!admits::<WebAddress>(text) && !read(text), "{text:?}");
         }
     }
 

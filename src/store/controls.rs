@@ -30,6 +30,13 @@ pub async fn get_first_started(conn: &mut PgConnection) -> Result<OffsetDateTime
     Ok(sqlx::query_scalar(SQL).fetch_one(conn).await?)
 }
 
+/// What tells this installation from another on the same Stripe account.
+pub async fn get_installation_id(conn: &mut PgConnection) -> Result<Uuid, StoreError> {
+    const SQL: &str = "-- get_installation_id
+        select id from installation";
+    Ok(sqlx::query_scalar(SQL).fetch_one(conn).await?)
+}
+
 /// Since when arrivals count.
 pub async fn get_funds_since(conn: &mut PgConnection) -> Result<OffsetDateTime, StoreError> {
     const SQL: &str = "-- get_funds_since

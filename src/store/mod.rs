@@ -12,6 +12,7 @@ pub mod caps;
 pub mod checkup;
 pub mod controls;
 pub mod db;
+pub mod door_keys;
 pub mod heartbeats;
 pub mod holds;
 pub mod idempotency;

@@ -16,7 +16,8 @@ mod transfers;
 use sqlx::PgPool;
 
 pub use self::accounts::{
-    Account, AccountChange, list_account_changes, list_accounts, list_accounts_by_ids, list_accounts_changed,
+    Account, AccountChange, find_account, list_account_changes, list_accounts, list_accounts_by_ids,
+    list_accounts_changed,
 };
 pub use self::changes::{Change, first_started, last_change, list_changes, present};
 pub use self::events::{Event, EventFilter, EventStatus, find_event, find_payload, list_events};

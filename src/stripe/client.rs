@@ -30,6 +30,9 @@ const PAGE: u32 = 100;
 /// A longer `Retry-After` than this is left to the caller.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// Where data about a person is sent to, or the addresses of their doors.
+const PERSONAL: [&str; 2] = ["/v1/accounts", "/v1/account_links"];
+
 /// What a client is made of.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
@@ -244,6 +247,15 @@ impl Client {
         span.record("elapsed_ms", u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
         match result {
             Ok(_) => tracing::debug!("Stripe answered"),
+            // Refused in words that may repeat what was sent.
+            Err(failure) if PERSONAL.contains(&path) => {
+                tracing::debug!(
+                    kind = outcome,
+                    code = failure.code,
+                    param = failure.param,
+                    "Stripe call failed"
+                );
+            }
             Err(failure) => tracing::debug!(%failure, "Stripe call failed"),
         }
         count(path, outcome);

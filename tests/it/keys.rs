@@ -38,6 +38,8 @@ fn routes() -> Vec<(Method, &'static str, Option<Value>, &'static str)> {
         (Method::GET, "/v1/accounts/acct_1/readiness", None, "read"),
         (Method::POST, "/v1/accounts/readiness", Some(json!({"accounts": ["acct_1"]})), "read"),
         (Method::GET, "/v1/stream", None, "read"),
+        (Method::POST, "/v1/accounts", Some(json!({})), "operate"),
+        (Method::POST, "/v1/accounts/acct_1/onboarding-links", None, "operate"),
         (Method::GET, "/v1/topups", None, "read"),
         (Method::GET, "/v1/topups/tu_1", None, "read"),
         (Method::GET, "/v1/funds", None, "read"),

@@ -24,6 +24,7 @@ mod funding;
 mod input;
 mod keys;
 mod lifecycle;
+mod onboarding;
 mod plans;
 mod platform;
 mod readiness;

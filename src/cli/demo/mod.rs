@@ -106,6 +106,7 @@ fn plan(
         connections: 24,
         listen,
         ops_listen: None,
+        public_url: None,
         admin_key: Some(SecretString::from(admin_key.to_owned())),
         stripe: ClientConfig {
             base: stripe.to_owned(),

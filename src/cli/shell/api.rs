@@ -120,7 +120,9 @@ impl Api {
         let (closing, signals) = (CancellationToken::new(), watch::channel(0).1);
         let live = Live::start(&ctx, &signals, &closing, &TaskTracker::new());
         let (door, metrics) = (Door::default(), Arc::new(String::new));
-        let state = AppState { ctx, intake, admin_key: None, door, live, closing, metrics, wake: bell };
+        let onboarding = Arc::default();
+        let state =
+            AppState { ctx, intake, admin_key: None, door, live, closing, metrics, wake: bell, onboarding };
         let caller = Actor { id: person::on_record() };
         Ok(Self { router: http::in_process(state, caller), pool, database })
     }

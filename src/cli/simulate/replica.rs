@@ -71,6 +71,7 @@ fn plan(orders: &Orders) -> anyhow::Result<Plan> {
         connections: 4,
         listen: orders.listen,
         ops_listen: None,
+        public_url: None,
         admin_key: Some(SecretString::from(ADMIN_KEY)),
         stripe: ClientConfig {
             base: orders.stripe.clone(),

@@ -1,5 +1,6 @@
 //! `/v1/accounts`: connected accounts and their readiness.
 
+mod create;
 pub(in crate::http) mod readiness;
 
 use axum::Json;
@@ -10,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::domain::account::{Policy, Requirements};
 use crate::domain::ids;
+use crate::domain::next_step::{NextStep, next_step};
 use crate::domain::reason::Reason;
 use crate::http::auth::Reader;
 use crate::http::error::Problem;
@@ -17,10 +19,12 @@ use crate::http::extract::Id;
 use crate::http::query::{List, Paging, Params};
 use crate::http::refusals::{AccountUnknown, AnyCall, Refuses};
 use crate::http::state::{AppState, Shared};
-use crate::http::words::{AccountId, Instant, ReasonCode};
+use crate::http::words::{AccountId, Instant, NextAction, ReasonCode};
 use crate::store::views::{self, Account, AccountChange};
 
-/// An account with its history
+pub(in crate::http) use self::create::{__path_create, create};
+
+/// An account with its history, and what to do about it next
 #[utoipa::path(
     get, path = "/v1/accounts/{acct}", tag = "accounts", operation_id = "get_account",
     params(("acct" = AccountId, Path, description = "The account.")),
@@ -41,10 +45,7 @@ pub(in crate::http) async fn show(
     let account = get(&state, &id).await?;
     let mut conn = state.connect().await?;
     let history = views::list_account_changes(&mut conn, state.ctx.livemode, id.as_str()).await?;
-    Ok(Json(AccountWithHistory {
-        account: Described::of(&account, &state.ctx.policy()),
-        history: history.into_iter().map(Change::of).collect(),
-    }))
+    Ok(Json(AccountWithHistory::of(&account, history, &state.ctx.policy())))
 }
 
 /// Accounts, by id
@@ -211,13 +212,46 @@ impl Described {
     }
 }
 
-/// A connected account and what it was before.
+/// A connected account, what to do about it next, and what it was before.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct AccountWithHistory {
     #[serde(flatten)]
     account: Described,
+    next_step: NextStepShown,
     /// Its latest changes, oldest first.
     history: Vec<Change>,
+}
+
+impl AccountWithHistory {
+    fn of(account: &Account, history: Vec<AccountChange>, policy: &Policy) -> Self {
+        Self {
+            account: Described::of(account, policy),
+            next_step: NextStepShown::of(next_step(&account.known, policy)),
+            history: history.into_iter().map(Change::of).collect(),
+        }
+    }
+}
+
+/// What to do about an account next; for people who came back without having finished, another onboarding link.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = NextStep)]
+struct NextStepShown {
+    #[schema(value_type = NextAction)]
+    action: &'static str,
+    /// What it is about, in Stripe's names: what is to be given, or what is being verified.
+    #[schema(example = json!(["external_account"]))]
+    fields: Vec<String>,
+    /// By when.
+    deadline: Option<Instant>,
+    /// The same in words.
+    detail: &'static str,
+}
+
+impl NextStepShown {
+    fn of(step: NextStep) -> Self {
+        let deadline = Instant::maybe(step.deadline);
+        Self { action: step.action.as_str(), fields: step.fields, deadline, detail: step.detail }
+    }
 }
 
 /// What an account became, and by what evidence.

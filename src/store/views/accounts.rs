@@ -86,6 +86,15 @@ pub async fn list_accounts_by_ids(
     Ok(rows.into_iter().map(Row::read).collect())
 }
 
+/// This account, if anything was heard of it.
+pub async fn find_account(
+    conn: &mut PgConnection,
+    livemode: bool,
+    id: &str,
+) -> Result<Option<Account>, StoreError> {
+    Ok(list_accounts_by_ids(conn, livemode, &[id]).await?.pop())
+}
+
 /// Those of these accounts that are not as they were `seen`, by when they last changed.
 pub async fn list_accounts_changed(
     conn: &mut PgConnection,

@@ -114,6 +114,12 @@ impl World {
         self.service = Some(service::start(self.plan.clone(), self.clock.clone()).await.unwrap());
     }
 
+    /// Where the operations' side listens, if it is apart.
+    pub fn ops_url(&self) -> String {
+        let address = self.service.as_ref().and_then(|service| service.ops_address);
+        format!("http://{}", address.expect("a side of its own"))
+    }
+
     /// The database, for looking behind the API.
     pub fn pool(&self) -> &PgPool {
         &self.db.pool
@@ -249,6 +255,7 @@ fn plan(database_url: &str) -> Plan {
         connections: 12,
         listen: "127.0.0.1:0".parse().unwrap(),
         ops_listen: None,
+        public_url: None,
         admin_key: Some(SecretString::from(ADMIN_KEY.to_owned())),
         stripe: ClientConfig {
             base: String::new(),
