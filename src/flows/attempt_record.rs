@@ -56,12 +56,11 @@ impl Sent<'_> {
 pub fn unanswered(failure: &Failure, ended_at: OffsetDateTime) -> SendEnd {
     let stored = failure.kind == FailureKind::ServerError;
     let told_to_stop = failure.should_retry == Some(false) && failure.kind != FailureKind::NotSent;
-    let patience = failure.retry_after.and_then(|pause| Duration::try_from(pause).ok());
     SendEnd {
         answered: stored,
         // A replayed 5xx will be replayed for ever: repeating it shows nothing new.
         look_up_due: told_to_stop || failure.kind == FailureKind::KeyReuse || (stored && failure.replayed),
-        not_before: patience.map(|pause| ended_at + pause.min(Duration::HOUR)),
+        not_before: failure.patience().map(|patience| ended_at + patience),
         outcome: None,
     }
 }

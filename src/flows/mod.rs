@@ -165,16 +165,12 @@ impl From<sqlx::Error> for FlowError {
 }
 
 impl FlowError {
-    /// How long Stripe asked to be left alone.
-    pub fn patience(&self) -> time::Duration {
-        let asked = match self {
-            Self::Stripe(error) => error.failure().retry_after,
+    /// How long Stripe asked to be left alone, an hour at most.
+    pub fn patience(&self) -> Option<time::Duration> {
+        match self {
+            Self::Stripe(error) => error.failure().patience(),
             Self::Store(_) | Self::Unreadable(_) | Self::LeaseLost => None,
-        };
-        asked
-            .and_then(|asked| time::Duration::try_from(asked).ok())
-            .unwrap_or_default()
-            .min(time::Duration::HOUR)
+        }
     }
 
     /// Whose fault it is, and so whether trying again is bounded.

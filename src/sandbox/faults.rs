@@ -80,6 +80,9 @@ pub struct Fault {
     /// Sent as `Stripe-Should-Retry` with an answer that the fault makes; none: Stripe's own habit.
     #[serde(default)]
     pub should_retry: Option<bool>,
+    /// Seconds, sent as `Retry-After` with an answer that the fault makes.
+    #[serde(default)]
+    pub retry_after: Option<u32>,
 }
 
 fn once() -> Option<u32> {
@@ -89,7 +92,7 @@ fn once() -> Option<u32> {
 impl Fault {
     /// A fault for the next call, whichever it is.
     pub fn next(kind: FaultKind) -> Self {
-        Self { kind, times: once(), skip: 0, method: None, path: None, should_retry: None }
+        Self { kind, times: once(), skip: 0, method: None, path: None, should_retry: None, retry_after: None }
     }
 
     /// The same fault, for this method and path prefix only.
@@ -158,8 +161,12 @@ impl Fault {
             | FaultKind::DelayAnswer { .. }
             | FaultKind::StaleList { .. } => return None,
         };
-        Some(match should_retry {
+        let answer = match should_retry {
             Some(retry) => answer.with("stripe-should-retry", retry.to_string()),
+            None => answer,
+        };
+        Some(match self.retry_after {
+            Some(seconds) => answer.with("retry-after", seconds.to_string()),
             None => answer,
         })
     }

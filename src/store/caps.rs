@@ -79,7 +79,7 @@ pub async fn ring_capped(
         where livemode = $1 and currency = $2 and status = 'waiting' and 'daily_cap_reached' = any (waiting_on)
         order by id
         on conflict (kind, subject, livemode) where event_id is null do update set
-            run_at = case when tasks.token is null then least(tasks.run_at, excluded.run_at) else tasks.run_at end,
+            run_at = case when tasks.token is null then greatest(least(tasks.run_at, excluded.run_at), tasks.not_before) else tasks.run_at end,
             next_at = case when tasks.token is null then null else least(tasks.next_at, excluded.run_at) end";
     sqlx::query(SQL).bind(livemode).bind(currency.as_str()).bind(at).execute(conn).await?;
     Ok(())

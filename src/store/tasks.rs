@@ -150,7 +150,7 @@ pub async fn keeps_presence(conn: &mut PgConnection, holder: i32) -> Result<bool
 /// all (it lost only its connection), its tokens are void and it can record nothing more for these tasks.
 pub async fn void_orphans(conn: &mut PgConnection, now: OffsetDateTime) -> Result<u64, StoreError> {
     const SQL: &str = "-- void_orphans
-        update tasks set token = null, holder = null, run_at = least(next_at, $1), next_at = null
+        update tasks set token = null, holder = null, run_at = greatest(least(next_at, $1), not_before), next_at = null
         where token is not null and holder <> all (
             select objid::bigint::integer from pg_locks
             where locktype = 'advisory' and classid = $2::bigint::oid and objsubid = 2 and granted
@@ -183,7 +183,8 @@ pub async fn finish(
         ), gone as (
             delete from tasks using held where tasks.id = held.id and held.again_at is null returning tasks.id
         ), again as (
-            update tasks set token = null, holder = null, run_at = held.again_at, next_at = null, attempts = 0, failure = null
+            update tasks set token = null, holder = null, run_at = held.again_at, next_at = null, attempts = 0, failure = null,
+                not_before = null
             from held where tasks.id = held.id and held.again_at is not null returning tasks.id
         )
         select (select count(*) from gone) + (select count(*) from again)";
@@ -197,18 +198,21 @@ pub async fn finish(
     Ok(usize::try_from(done).is_ok_and(|done| done == lease.ids.len()))
 }
 
-/// Gives the rows back after a failure, due again at `run_at` or when they were rung meanwhile.
+/// Gives the rows back after a failure, due again at `run_at` or when they are rung, but never before
+/// `not_before`: Stripe asked to be left alone until then.
 pub async fn fail(
     conn: &mut PgConnection,
     lease: &Lease,
     reason: &str,
     run_at: OffsetDateTime,
+    not_before: Option<OffsetDateTime>,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- fail
-        update tasks set token = null, holder = null, run_at = least(next_at, $3), next_at = null, attempts = attempts + 1,
-            failure = $4
+        update tasks set token = null, holder = null, run_at = greatest(least(next_at, $3), $5), next_at = null,
+            not_before = $5, attempts = attempts + 1, failure = $4
         where id = any($1) and token = $2";
-    sqlx::query(SQL).bind(&lease.ids).bind(lease.token).bind(run_at).bind(reason).execute(conn).await?;
+    let query = sqlx::query(SQL).bind(&lease.ids).bind(lease.token).bind(run_at).bind(reason);
+    query.bind(not_before).execute(conn).await?;
     Ok(())
 }
 
@@ -219,7 +223,7 @@ pub async fn give_back(
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- give_back
-        update tasks set token = null, holder = null, run_at = least(next_at, $3), next_at = null
+        update tasks set token = null, holder = null, run_at = greatest(least(next_at, $3), not_before), next_at = null
         where id = any($1) and token = $2";
     sqlx::query(SQL).bind(&lease.ids).bind(lease.token).bind(now).execute(conn).await?;
     Ok(())
@@ -266,7 +270,7 @@ pub async fn ring_each(
         insert into tasks (kind, subject, livemode, run_at)
         select $1, subject, $2, at from unnest($3::text[], $4::timestamptz[]) as s (subject, at) order by subject
         on conflict (kind, subject, livemode) where event_id is null do update set
-            run_at = case when tasks.token is null then least(tasks.run_at, excluded.run_at) else tasks.run_at end,
+            run_at = case when tasks.token is null then greatest(least(tasks.run_at, excluded.run_at), tasks.not_before) else tasks.run_at end,
             next_at = case when tasks.token is null then null else least(tasks.next_at, excluded.run_at) end";
     if subjects.is_empty() {
         return Ok(());
@@ -286,7 +290,7 @@ pub async fn ring_open_transfers(
         select 'transfer', id, livemode, $2 from transfers
         where livemode = $1 and status in ('waiting', 'releasing') order by id
         on conflict (kind, subject, livemode) where event_id is null do update set
-            run_at = case when tasks.token is null then least(tasks.run_at, excluded.run_at) else tasks.run_at end,
+            run_at = case when tasks.token is null then greatest(least(tasks.run_at, excluded.run_at), tasks.not_before) else tasks.run_at end,
             next_at = case when tasks.token is null then null else least(tasks.next_at, excluded.run_at) end";
     sqlx::query(SQL).bind(livemode).bind(at).execute(conn).await?;
     Ok(())
@@ -310,7 +314,8 @@ pub async fn replay(
         ), rung as (
             insert into tasks (id, kind, subject, livemode, event_id, event_created, received_at, run_at)
             select seq, subject_kind, subject, livemode, event_id, created, received_at, $2 from event
-            on conflict (id) do update set run_at = least(tasks.run_at, excluded.run_at), attempts = 0
+            on conflict (id) do update set attempts = 0,
+                run_at = greatest(least(tasks.run_at, excluded.run_at), tasks.not_before)
                 where tasks.token is null
         )
         select count(*) from event";

@@ -178,6 +178,12 @@ impl Failure {
             header(headers, "retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs);
     }
 
+    /// How long Stripe asked to be left alone, an hour at most.
+    pub fn patience(&self) -> Option<time::Duration> {
+        let asked = time::Duration::try_from(self.retry_after?).unwrap_or(time::Duration::HOUR);
+        Some(asked.min(time::Duration::HOUR))
+    }
+
     /// Puts `…` where the text came to hold the secret: no answer should, but a proxy may echo headers.
     pub(super) fn without(mut self: Box<Self>, secret: &str) -> Box<Self> {
         let texts = [&mut self.error_type, &mut self.code, &mut self.param, &mut self.request_id];

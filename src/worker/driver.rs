@@ -218,7 +218,8 @@ async fn fail(ctx: &Context, work: &Work, error: &FlowError) -> Result<(), Store
     match after_failure(error.fault(), work.attempts + 1, work.of_events(), fastrand::f64()) {
         AfterFailure::Retry(pause) => {
             tracing::warn!(%error, attempts = work.attempts + 1, pause_ms = pause.whole_milliseconds() as i64, "a task failed");
-            tasks::fail(&mut conn, &work.lease, &reason, now + pause.max(error.patience())).await
+            let asked = error.patience().map(|patience| now + patience);
+            tasks::fail(&mut conn, &work.lease, &reason, now + pause, asked).await
         }
         // One bad event among several of its subject: each is tried alone before any is given up.
         AfterFailure::DeadLetter if work.lease.ids.len() > 1 => bury_the_bad(ctx, work, now).await,
@@ -243,7 +244,8 @@ async fn bury_the_bad(ctx: &Context, work: &Work, now: OffsetDateTime) -> Result
                 let mut conn = ctx.pool.acquire().await?;
                 match after_failure(error.fault(), alone.attempts + 1, true, fastrand::f64()) {
                     AfterFailure::Retry(pause) => {
-                        tasks::fail(&mut conn, &alone.lease, &error.to_string(), now + pause).await?
+                        let asked = error.patience().map(|patience| now + patience);
+                        tasks::fail(&mut conn, &alone.lease, &error.to_string(), now + pause, asked).await?
                     }
                     AfterFailure::DeadLetter => {
                         tracing::error!(%error, event = event.0, "an event can't be applied; it is kept as a dead letter");

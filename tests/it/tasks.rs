@@ -68,7 +68,7 @@ async fn a_lease_that_ran_out_is_somebody_elses_and_the_first_holder_can_change_
     assert!(!tasks::hold(&mut conn, &first, later).await.unwrap());
     assert!(tasks::hold(&mut conn, &second, later).await.unwrap());
     assert!(!tasks::hold(&mut conn, &second, later + Duration::HOUR).await.unwrap(), "nor after its own end");
-    tasks::fail(&mut conn, &first, "late", later).await.unwrap();
+    tasks::fail(&mut conn, &first, "late", later, None).await.unwrap();
     assert!(finish(&db, &second, later).await, "the late failure of the first holder changed nothing");
 }
 
@@ -102,4 +102,25 @@ async fn what_a_dead_process_held_is_due_at_once_and_what_a_living_one_holds_is_
     assert!(eventually(voided).await.is_some(), "Postgres frees the lock with the connection");
     assert!(!finish(&db, &lease, NOW).await, "the token is void");
     assert!(claim(&db, NOW).await.is_some());
+}
+
+#[tokio::test]
+async fn a_ring_wakes_what_failed_earlier_but_not_before_stripe_wants_to_be_asked() {
+    let db = database().await;
+    for (asked, early) in [(None, true), (Some(NOW + Duration::minutes(5)), false)] {
+        ring(&db, NOW).await;
+        let lease = claim(&db, NOW).await.unwrap();
+        // One ring comes during the work, one after it.
+        ring(&db, NOW).await;
+        let mut conn = db.pool.acquire().await.unwrap();
+        tasks::fail(&mut conn, &lease, "slow down", NOW + Duration::minutes(5), asked).await.unwrap();
+        ring(&db, NOW).await;
+        tasks::ring_open_transfers(&mut conn, false, NOW).await.unwrap();
+        assert_eq!(claim(&db, NOW).await.is_some(), early, "{asked:?}");
+        let again = claim(&db, NOW + Duration::minutes(6)).await.unwrap();
+        assert!(finish(&db, &again, NOW + Duration::minutes(6)).await);
+        ring(&db, NOW).await;
+        let anew = claim(&db, NOW).await.expect("forgotten once it went well");
+        assert!(finish(&db, &anew, NOW).await);
+    }
 }
