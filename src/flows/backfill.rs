@@ -76,7 +76,16 @@ async fn read_page(ctx: &Context, sweep: &Sweep) -> Result<Sweep, FlowError> {
         "created": {"gte": since.unix_timestamp()}, "types": HANDLED, "limit": 100,
         "starting_after": sweep.after,
     });
-    let list = ctx.stripe.get::<List<ListedEvent>>(Lane::Sweep, "/v1/events", &query).await?.object;
+    let list = match ctx.stripe.get::<List<ListedEvent>>(Lane::Sweep, "/v1/events", &query).await {
+        Ok(answer) => answer.object,
+        // The event that the last page ended with is no longer listed: from the head again.
+        Err(error) if sweep.after.is_some() && error.is_lost_place() => {
+            let now = ctx.clock.now().truncate_to_microsecond();
+            let mut conn = ctx.pool.acquire().await?;
+            return Ok(sweeps::begin(&mut conn, ctx.livemode, EVENTS, sweep.since, now).await?);
+        }
+        Err(error) => return Err(error.into()),
+    };
     let after = list.last_id.filter(|_| list.has_more);
     if list.has_more && after.is_none() {
         return Err(FlowError::Unreadable("a page says that more follow, but not after what".into()));

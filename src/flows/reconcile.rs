@@ -86,7 +86,13 @@ trait Compared: Object {
 async fn compare<T: Compared>(ctx: &Context, walk: &Walk, path: &str) -> Result<Option<Sweep>, FlowError> {
     let created = walk.sweep.since.map_or(Value::Null, |since| json!({"gte": since.unix_timestamp()}));
     let query = json!({"created": created, "limit": 100, "starting_after": walk.sweep.after});
-    let list = ctx.stripe.get::<List<T>>(Lane::Sweep, path, &query).await?.object;
+    let list = match ctx.stripe.get::<List<T>>(Lane::Sweep, path, &query).await {
+        Ok(answer) => answer.object,
+        Err(error) if walk.sweep.after.is_some() && error.is_lost_place() => {
+            return start_over(ctx, walk).await;
+        }
+        Err(error) => return Err(error.into()),
+    };
     let after = list.last_id.filter(|_| list.has_more);
     if list.has_more && after.is_none() {
         return Err(FlowError::Unreadable("a page says that more follow, but not after what".into()));
@@ -120,6 +126,14 @@ async fn compare<T: Compared>(ctx: &Context, walk: &Walk, path: &str) -> Result<
         metrics::counter!("sluicegate_reconcile_differences_total", "kind" => T::TYPE).increment(found);
     }
     Ok(recorded)
+}
+
+/// The entry that the last page ended with is gone, as an account is that left: from the head of the list again.
+async fn start_over(ctx: &Context, walk: &Walk) -> Result<Option<Sweep>, FlowError> {
+    let now = ctx.clock.now().truncate_to_microsecond();
+    let mut conn = ctx.pool.acquire().await?;
+    let Sweep { name, since, .. } = &walk.sweep;
+    Ok(Some(sweeps::begin(&mut conn, ctx.livemode, name, *since, now).await?))
 }
 
 /// Keeps an entry as evidence and rings for it.

@@ -109,6 +109,11 @@ impl StripeError {
         }
     }
 
+    /// Whether a list can't be read on since the entry its last page ended with is gone.
+    pub fn is_lost_place(&self) -> bool {
+        matches!(self, Self::Refused(failure) if failure.code.as_deref() == Some("resource_missing"))
+    }
+
     /// The particulars.
     pub fn failure(&self) -> &Failure {
         match self {

@@ -132,6 +132,31 @@ async fn a_search_that_is_cut_off_goes_on_from_its_cursor() {
 }
 
 #[tokio::test]
+async fn a_cursor_that_stripe_does_not_know_any_more_begins_the_walk_anew() {
+    let mut world = mending().await;
+    for name in ["accounts", "topups", "transfers", "events"] {
+        until_runs(&world, name, 1).await;
+    }
+    world.stop_service().await;
+    // An account left, events are no longer listed: what the walk was to go on from is gone.
+    sqlx::raw_sql("update sweeps set finished_at = null, seen = 100, after = left(name, 2) || '_gone'")
+        .execute(world.pool())
+        .await
+        .unwrap();
+    world.clock.advance(Duration::minutes(11));
+    world.start_service().await;
+    let begun = || async { (world.rows("sweeps where after like '%\\_gone'").await == 0).then_some(()) };
+    assert!(
+        crate::support::world::eventually(begun).await.is_some(),
+        "the cursors are still those that are gone"
+    );
+    world.clock.advance(Duration::minutes(6));
+    for name in ["accounts", "topups", "transfers", "events"] {
+        until_runs(&world, name, 2).await;
+    }
+}
+
+#[tokio::test]
 async fn on_a_platform_that_already_runs_all_is_taken_in_and_nothing_spent_long_ago_is_money() {
     let mut world = World::start().await;
     world.stop_service().await;
