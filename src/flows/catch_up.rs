@@ -3,7 +3,7 @@
 //! Before anything is released, Stripe's transfers since the last heartbeat are listed, a page at a time, and
 //! matched by the metadata they were created with. One that the database does not know is taken in.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
@@ -12,12 +12,14 @@ use super::{Context, FlowError, instant, observation_id};
 use crate::domain::audit::{self, Action};
 use crate::domain::ids::TransferId;
 use crate::domain::money::Currency;
+use crate::domain::reason::Reason;
 use crate::domain::task::Kind;
+use crate::domain::transfer::Status;
 use crate::store::audit as log;
 use crate::store::db::StoreError;
 use crate::store::outbox::{self, Observation};
-use crate::store::transfers::Transfer;
-use crate::store::{controls, heartbeats, tasks, transfers};
+use crate::store::transfers::{Change, Transfer};
+use crate::store::{controls, heartbeats, holds, tasks, transfers};
 use crate::stripe::client::Lane;
 use crate::stripe::wire::{self, Item, List};
 
@@ -35,7 +37,7 @@ pub async fn beat(ctx: &Context, last: Option<OffsetDateTime>) -> Result<OffsetD
     let now = ctx.clock.now().truncate_to_microsecond();
     let overlap = OVERLAP.try_into().map_err(|error| FlowError::Unreadable(format!("{error}")))?;
     let mut tx = ctx.pool.begin().await?;
-    if heartbeats::beat(&mut tx, ctx.livemode, now, now - STALE_AFTER, overlap, last).await? {
+    if heartbeats::beat(&mut tx, ctx.livemode, now, STALE_AFTER, overlap, last).await? {
         tasks::ring(&mut tx, Kind::CatchUp, ctx.livemode, &[SUBJECT], now).await?;
         tracing::warn!(
             "the last heartbeat is older than 15 minutes: nothing is released until Stripe's transfers since then were matched"
@@ -55,11 +57,17 @@ pub async fn advance(ctx: &Context) -> Result<Option<OffsetDateTime>, FlowError>
     let query = json!({
         "created": {"gte": begun.from.unix_timestamp()}, "limit": 100, "starting_after": begun.after,
     });
-    let page = ctx.stripe.get::<List<wire::Transfer>>(Lane::Release, "/v1/transfers", &query).await?.object;
-    for item in &page.data {
-        if let Some(id) = transfer_evidence::our_id(&item.object) {
-            match_one(ctx, &id, item, began_at, after_seq).await?;
+    let page = match ctx.stripe.get::<List<wire::Transfer>>(Lane::Release, "/v1/transfers", &query).await {
+        Ok(answer) => answer.object,
+        Err(error) if begun.after.is_some() && error.is_lost_place() => {
+            let mut conn = ctx.pool.acquire().await?;
+            heartbeats::start_over(&mut conn, ctx.livemode, &begun).await?;
+            return Ok(Some(ctx.clock.now()));
         }
+        Err(error) => return Err(error.into()),
+    };
+    for item in &page.data {
+        match_one(ctx, item, began_at, after_seq).await?;
     }
     let seen = begun.seen + i64::try_from(page.data.len()).unwrap_or(0);
     let after = page.last_id.filter(|_| page.has_more);
@@ -83,21 +91,24 @@ pub async fn advance(ctx: &Context) -> Result<Option<OffsetDateTime>, FlowError>
 /// Books what Stripe shows under our id, and takes it in where the database does not know it.
 async fn match_one(
     ctx: &Context,
-    id: &TransferId,
     item: &Item<wire::Transfer>,
     began_at: OffsetDateTime,
     after_seq: i64,
 ) -> Result<(), FlowError> {
     let (seen, now) = (&item.object, ctx.clock.now());
     let mut tx = ctx.pool.begin().await?;
+    let Some(id) = transfer_evidence::known_as(&mut tx, seen).await? else { return Ok(()) };
+    // Whoever asks for a transfer meanwhile has asked before this, or sees what this takes in.
+    heartbeats::lock_catch_up(&mut tx, ctx.livemode).await?;
     let known = transfers::find(&mut tx, id.as_str()).await?;
     if known.as_ref().is_some_and(|t| is_booked(t, seen)) {
         return Ok(());
     }
-    let adopted = match known {
-        Some(_) => false,
-        None => adopt(&mut tx, ctx, id, seen, now).await?,
+    let taken_in = match known {
+        Some(_) => None,
+        None => take_in(&mut tx, ctx, &id, seen, now).await?,
     };
+    let id = taken_in.as_ref().map_or(&id, |taken_in| &taken_in.id);
     let cause = "found at Stripe after a restore";
     let recorded = transfer_evidence::record(&mut tx, ctx, id, seen, cause, now).await?;
     if recorded != Recorded::Booked {
@@ -116,8 +127,12 @@ async fn match_one(
         payload: item.raw.get().as_bytes(),
     };
     outbox::insert_observation(&mut tx, &observation).await?;
-    if adopted {
-        log::append(&mut tx, &on_record(ctx, id, seen, now)).await?;
+    if let Some(taken_in) = &taken_in {
+        let mut rows = vec![on_record(ctx, id, seen, now)];
+        if let Some(other) = &taken_in.other {
+            rows.extend(hold_back(&mut tx, ctx, other, id, now).await?);
+        }
+        log::append_all(&mut tx, &rows).await?;
         metrics::counter!("sluicegate_transfers_adopted_total").increment(1);
         tracing::error!(transfer = %id, stripe_transfer = %seen.id, amount = seen.amount, currency = seen.currency,
             "a transfer that this database had forgotten was taken in again");
@@ -128,6 +143,61 @@ async fn match_one(
 
 fn is_booked(known: &Transfer, seen: &wire::Transfer) -> bool {
     known.stripe_transfer.as_ref() == Some(&seen.id) && known.amount_reversed_minor >= seen.amount_reversed
+}
+
+/// What a forgotten transfer was taken in as.
+struct TakenIn {
+    /// Itself, or the one that was made when its caller asked again before the list was read.
+    id: TransferId,
+    /// What its caller's Idempotency-Key was used for meanwhile, where that is something else.
+    other: Option<Transfer>,
+}
+
+/// Takes a forgotten transfer in; none where it is none that we could have made.
+async fn take_in(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    id: &TransferId,
+    seen: &wire::Transfer,
+    now: OffsetDateTime,
+) -> Result<Option<TakenIn>, StoreError> {
+    let asked_again = transfers::find_waiting_by_mark(tx, ctx.livemode, id.mark()).await?;
+    match asked_again {
+        Some(again) if is_same(&again, seen) => Ok(Some(TakenIn { id: again.id, other: None })),
+        other => Ok(adopt(tx, ctx, id, seen, now).await?.then(|| TakenIn { id: id.clone(), other })),
+    }
+}
+
+fn is_same(asked: &Transfer, seen: &wire::Transfer) -> bool {
+    asked.amount_minor == seen.amount
+        && asked.currency.as_str() == seen.currency
+        && seen.destination.as_ref() == Some(&asked.destination)
+}
+
+/// One that was asked for with a key that paid something else before the restore: a person has to say what is meant.
+async fn hold_back(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    other: &Transfer,
+    paid: &TransferId,
+    now: OffsetDateTime,
+) -> Result<Option<audit::Entry>, StoreError> {
+    let found = transfers::find_for_update(tx, other.id.as_str()).await?;
+    let Some(other) = found.filter(|other| other.status == Status::Waiting && other.held_at.is_none()) else {
+        return Ok(None);
+    };
+    let id = other.id.as_str();
+    holds::set_hold(tx, id, Some(OURSELVES), now).await?;
+    let mut reasons = other.waiting_on.clone();
+    reasons.push(Reason::OnHold);
+    reasons.sort_unstable();
+    let cause =
+        format!("held: before a restore its Idempotency-Key was used for {paid}, which is another transfer");
+    let change = Change { waiting_on: &reasons, ..Change::of(&other) };
+    transfers::record_change(tx, &other, &change, &cause, now).await?;
+    tasks::ring(tx, Kind::Transfer, ctx.livemode, &[id], now).await?;
+    tracing::error!(transfer = id, %paid, "held: its Idempotency-Key had paid another transfer before a restore");
+    Ok(Some(entry(ctx, Action::TransferHeld, id, &json!({"reason": cause, "changed": true}), now)))
 }
 
 /// Puts a forgotten transfer back as far as Stripe shows it; what it cost is booked with the evidence. False
@@ -166,12 +236,16 @@ fn on_record(ctx: &Context, id: &TransferId, seen: &wire::Transfer, now: OffsetD
         "stripe_transfer": seen.id, "destination": seen.destination, "amount": seen.amount,
         "currency": seen.currency, "reason": "Stripe has it and the database had forgotten it",
     });
+    entry(ctx, Action::TransferAdopted, id.as_str(), &details, now)
+}
+
+fn entry(ctx: &Context, action: Action, subject: &str, details: &Value, now: OffsetDateTime) -> audit::Entry {
     audit::Entry {
         at: now,
         livemode: ctx.livemode,
         actor: OURSELVES.to_owned(),
-        action: Action::TransferAdopted.as_str().to_owned(),
-        subject: id.as_str().to_owned(),
+        action: action.as_str().to_owned(),
+        subject: subject.to_owned(),
         details: details.to_string(),
     }
 }

@@ -1,14 +1,13 @@
 //! Stripe tells of a transfer: created, changed or reversed.
 //!
-//! Ours are known by the metadata they were created with, or by the id that was recorded for them.
+//! Ours are known by the id that was recorded for them, or by what they were created with.
 
 use super::transfer_evidence::{self, Recorded};
 use super::{Context, FlowError, observation_id};
 use crate::domain::evidence::Fetched;
-use crate::domain::ids::{StripeTransferId, TransferId};
+use crate::domain::ids::StripeTransferId;
 use crate::domain::task::Kind;
 use crate::store::outbox::{self, Observation, StoredEvent};
-use crate::store::transfers;
 use crate::stripe::client::Lane;
 use crate::stripe::error::StripeError;
 use crate::stripe::wire;
@@ -56,14 +55,7 @@ async fn fetch(ctx: &Context, id: &StripeTransferId) -> Result<(), FlowError> {
 
 async fn record(ctx: &Context, seen: &wire::Transfer, cause: &str) -> Result<(), FlowError> {
     let mut tx = ctx.pool.begin().await?;
-    let ours = match transfer_evidence::our_id(seen) {
-        Some(id) => Some(id),
-        None => {
-            let known = transfers::find_id_by_stripe(&mut tx, seen.id.as_str()).await?;
-            known.and_then(|id| TransferId::parse(&id).ok())
-        }
-    };
-    let Some(id) = ours else { return Ok(()) };
+    let Some(id) = transfer_evidence::known_as(&mut tx, seen).await? else { return Ok(()) };
     match transfer_evidence::record(&mut tx, ctx, &id, seen, cause, ctx.clock.now()).await? {
         Recorded::Booked => tx.commit().await?,
         Recorded::Mismatch => {}

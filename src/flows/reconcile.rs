@@ -203,10 +203,8 @@ impl Compared for wire::Transfer {
 
     /// Those that are none of ours differ from nothing.
     async fn differs(&self, tx: &mut PgConnection, ctx: &Context) -> Result<bool, StoreError> {
-        let by_stripe = transfers::find_id_by_stripe(tx, self.id.as_str()).await?;
-        let ours = by_stripe.or_else(|| transfer_evidence::our_id(self).map(|id| id.to_string()));
-        let Some(id) = ours else { return Ok(false) };
-        let held = transfers::find(tx, &id).await?.filter(|held| held.livemode == ctx.livemode);
+        let Some(id) = transfer_evidence::known_as(tx, self).await? else { return Ok(false) };
+        let held = transfers::find(tx, id.as_str()).await?.filter(|held| held.livemode == ctx.livemode);
         Ok(held.is_some_and(|held| {
             let booked = held.stripe_transfer.as_ref() == Some(&self.id);
             // A second one that carries our id is told of by whoever books, and can't be booked.

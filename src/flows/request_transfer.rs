@@ -21,7 +21,7 @@ use crate::domain::reason::Reason;
 use crate::domain::task::Kind;
 use crate::store::db::StoreError;
 use crate::store::transfers::Transfer;
-use crate::store::{controls, ledger, tasks, transfers};
+use crate::store::{controls, heartbeats, ledger, tasks, transfers};
 
 /// What a caller asks for; every field already has its form.
 #[derive(Clone, Debug)]
@@ -184,6 +184,7 @@ async fn asked_before_a_restore(
     ctx: &Context,
     asked: &[Transfer],
 ) -> Result<Vec<Transfer>, StoreError> {
+    heartbeats::hold_catch_up(tx, ctx.livemode).await?;
     let marks: Vec<&str> = asked.iter().map(|transfer| transfer.id.mark()).collect();
     transfers::list_adopted(tx, ctx.livemode, &marks).await
 }

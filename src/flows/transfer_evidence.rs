@@ -26,9 +26,29 @@ const BALANCE_AFTER: Duration = Duration::seconds(30);
 /// Where money is booked that went out without any settled money to take it from.
 const UNFUNDED: &str = "unfunded";
 
-/// Our transfer's id in a transfer at Stripe, if it is one of ours.
+/// The id of ours in a transfer at Stripe: in the metadata it was made with, or where somebody took that away, in
+/// its label, which can't be changed there. Metadata that names something else is heeded: that is how a person says
+/// that it is none of ours.
 pub fn our_id(seen: &wire::Transfer) -> Option<TransferId> {
-    seen.metadata.as_ref()?.get(METADATA_KEY).and_then(|id| TransferId::parse(id).ok())
+    match seen.metadata.as_ref().and_then(|metadata| metadata.get(METADATA_KEY)) {
+        Some(id) => TransferId::parse(id).ok(),
+        None => seen.transfer_group.as_deref().and_then(|label| TransferId::parse(label).ok()),
+    }
+}
+
+/// Which transfer of ours one at Stripe is: the one it was recorded for, else the one whose id it carries. Only
+/// metadata names one that the database does not know.
+pub async fn known_as(
+    tx: &mut PgConnection,
+    seen: &wire::Transfer,
+) -> Result<Option<TransferId>, StoreError> {
+    if let Some(recorded) = transfers::find_id_by_stripe(tx, seen.id.as_str()).await? {
+        return Ok(TransferId::parse(&recorded).ok());
+    }
+    let Some(id) = our_id(seen) else { return Ok(None) };
+    let by_metadata = seen.metadata.as_ref().is_some_and(|metadata| metadata.contains_key(METADATA_KEY));
+    let is_ours = by_metadata || transfers::find(tx, id.as_str()).await?.is_some();
+    Ok(is_ours.then_some(id))
 }
 
 /// The transfer that an event carries, or an answer of Stripe's API is; `None` where it must be fetched.

@@ -93,6 +93,19 @@ pub async fn list_adopted(
     rows.into_iter().map(Row::read).collect()
 }
 
+/// What waits and was asked for with the key that leaves this mark.
+pub async fn find_waiting_by_mark(
+    conn: &mut PgConnection,
+    livemode: bool,
+    mark: &str,
+) -> Result<Option<Transfer>, StoreError> {
+    const SQL: &str = "-- find_waiting_by_mark
+        select * from transfers
+        where livemode = $1 and status = 'waiting' and right(id, 12) = $2 and created_by <> 'sluicegate' limit 1";
+    let row: Option<Row> = sqlx::query_as(SQL).bind(livemode).bind(mark).fetch_optional(conn).await?;
+    row.map(Row::read).transpose()
+}
+
 /// Reads a transfer and keeps others from changing it until the transaction ends.
 pub async fn find_for_update(conn: &mut PgConnection, id: &str) -> Result<Option<Transfer>, StoreError> {
     const SQL: &str = "-- find_transfer_for_update

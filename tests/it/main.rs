@@ -38,6 +38,7 @@ mod shell;
 mod simulate;
 mod statements;
 mod stream;
+mod strangers;
 mod support;
 mod tasks;
 mod topups;

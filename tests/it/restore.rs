@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 use sluicegate::sandbox::{Fault, FaultKind};
+use sluicegate::store::heartbeats;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgPool};
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 
 use crate::audit::{log, said};
 use crate::stream::Stream;
-use crate::support::world::World;
+use crate::support::world::{World, eventually};
 
 /// A backup: the database as it is now, under another name.
 async fn back_up(world: &mut World) -> String {
@@ -207,4 +208,101 @@ async fn a_short_stop_needs_no_list() {
     let id = world.transfer(&account, 1_000, json!({})).await;
     world.until_status(&id, "released").await;
     assert_eq!(calls(&world), "P");
+}
+
+#[tokio::test]
+async fn a_request_repeated_before_the_list_was_read_is_the_transfer_that_stripe_already_has() {
+    let mut world = World::start().await;
+    let account = world.ready_account().await;
+    world.settled_topup("usd", 10_000).await;
+    let backup = back_up(&mut world).await;
+    let body = |amount: i64| json!({"destination": account, "amount": amount, "currency": "usd"});
+    for key in ["order-1", "order-2"] {
+        let (_, forgotten) = world.api.post("/v1/transfers", key, &body(700)).await;
+        world.until_status(forgotten["id"].as_str().unwrap(), "released").await;
+    }
+    world
+        .stripe
+        .fault(Fault::next(FaultKind::UnavailableBeforeCommit).on("GET", "/v1/transfers").times(None));
+    restore(&mut world, &backup, Duration::hours(1)).await;
+    // Its callers do not wait for us. One asks for the same, the other for more.
+    let (_, same) = world.api.post("/v1/transfers", "order-1", &body(700)).await;
+    let (_, other) = world.api.post("/v1/transfers", "order-2", &body(701)).await;
+    let (same, other) = (same["id"].as_str().unwrap(), other["id"].as_str().unwrap());
+    world.until_waiting_on(same, &["releases_paused"]).await;
+    world.stripe.clear_faults();
+    let shown = world.until_status(same, "released").await;
+    let at_stripe = shown["stripe_transfer"].as_str().unwrap().to_owned();
+    // Whoever asked for something else with the key has to be asked what is meant.
+    world.until_waiting_on(other, &["on_hold"]).await;
+    world.until_idle().await;
+    let out: i64 = world.stripe.books().transfers.iter().map(|t| t.amount).sum();
+    assert_eq!(out, 1_400, "nothing was paid twice");
+    let funds = world.funds("usd").await;
+    assert_eq!((&funds["released"], &funds["available"]), (&json!(1_400), &json!(8_600)));
+    let history = world.api.get(&format!("/v1/transfers/{other}")).await.1["history"].to_string();
+    assert!(history.contains("Idempotency-Key"), "{history}");
+    // What comes back of it is booked where it went out.
+    crate::transfers::reverse(&world, &at_stripe, 100).await;
+    world.until_status(same, "partially_reversed").await;
+    world.assert_books_hold().await;
+}
+
+#[tokio::test]
+async fn a_cursor_that_stripe_does_not_know_any_more_begins_the_list_anew() {
+    let mut world = World::start().await;
+    let account = world.ready_account().await;
+    world.settled_topup("usd", 1_000).await;
+    let id = world.transfer(&account, 1_000, json!({"release_after": "2099-01-01T00:00:00Z"})).await;
+    world.until_waiting_on(&id, &["scheduled"]).await;
+    world.stop_service().await;
+    sqlx::raw_sql(
+        "update heartbeats set catch_up_from = at - interval '1 hour', catch_up_after = 'tr_gone', catch_up_seen = 100;
+         insert into tasks (kind, subject, livemode, run_at) values ('catch_up', 'transfers', false, now() - interval '1 day')",
+    )
+    .execute(world.pool())
+    .await
+    .unwrap();
+    world.start_service().await;
+    let done =
+        || async { (world.rows("heartbeats where catch_up_from is not null").await == 0).then_some(()) };
+    assert!(eventually(done).await.is_some(), "releases wait for a list that can't be read");
+}
+
+/// One beat of a replica whose clock shows `now`; true where the database seems to be another than it was.
+async fn beat(world: &World, now: OffsetDateTime, last: Option<OffsetDateTime>) -> bool {
+    let overlap = Duration::HOUR.try_into().unwrap();
+    let mut conn = world.pool().acquire().await.unwrap();
+    heartbeats::beat(&mut conn, false, now, Duration::minutes(15), overlap, last).await.unwrap()
+}
+
+#[tokio::test]
+async fn replicas_whose_clocks_differ_do_not_take_each_other_for_a_restored_database() {
+    let mut world = World::start().await;
+    world.stop_service().await;
+    let now = world.clock.now() + Duration::SECOND;
+    let ahead = now + Duration::seconds(40);
+    assert!(!beat(&world, ahead, None).await);
+    assert!(!beat(&world, now, None).await, "the clock of this one is behind");
+    assert!(!beat(&world, ahead + Duration::MINUTE, Some(ahead)).await);
+    assert!(!beat(&world, now + Duration::MINUTE, Some(now)).await);
+    assert!(beat(&world, ahead + Duration::minutes(20), Some(ahead)).await, "nobody beat for so long");
+}
+
+#[tokio::test]
+async fn a_heartbeat_from_the_future_says_nothing_about_when_the_service_last_ran() {
+    let mut world = World::start().await;
+    world.transfer("acct_1", 1, json!({})).await;
+    world.stop_service().await;
+    let now = world.clock.now();
+    sqlx::query("update heartbeats set at = $1")
+        .bind(now + Duration::DAY)
+        .execute(world.pool())
+        .await
+        .unwrap();
+    assert!(beat(&world, now, None).await, "a clock was wrong: the whole list is read");
+    let (at, from): (OffsetDateTime, OffsetDateTime) =
+        sqlx::query_as("select at, catch_up_from from heartbeats").fetch_one(world.pool()).await.unwrap();
+    assert_eq!(at, now, "and the time is right from here on");
+    assert!(from < now - Duration::minutes(59), "since before the first transfer");
 }
