@@ -116,7 +116,7 @@ pub struct Settings {
     pub signature_tolerance: Duration,
     /// What must hold before an account is paid.
     pub readiness: Policy,
-    /// An account last confirmed longer ago is fetched first; longer than 0.
+    /// An account last confirmed longer ago is fetched first; two minutes or longer.
     pub readiness_max_age: Duration,
     /// Sent with transfers; `None`: not sent.
     pub source_type: Option<SourceType>,

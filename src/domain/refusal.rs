@@ -18,6 +18,8 @@ pub struct Refusal {
     pub param: Option<String>,
     /// Stripe's text.
     pub message: String,
+    /// Stripe says with it that the same call is worth repeating.
+    pub told_to_repeat: bool,
 }
 
 /// What to do about it.
@@ -75,6 +77,7 @@ impl Refusal {
             409 | 429 => Sorted::SlowDown,
             401 | 403 => Sorted::Configuration,
             400..=499 if self.param.as_deref() == Some("source_type") => Sorted::Configuration,
+            400..=499 if self.told_to_repeat => Sorted::SlowDown,
             400..=499 => Sorted::Permanent,
             _ => Sorted::LookUp,
         }
@@ -102,7 +105,21 @@ mod tests {
     fn refusal(status: u16, error_type: &str, code: Option<&str>, param: Option<&str>) -> Refusal {
         let owned = |text: Option<&str>| text.map(str::to_owned);
         let error_type = Some(error_type.to_owned());
-        Refusal { status, error_type, code: owned(code), param: owned(param), message: String::new() }
+        let message = String::new();
+        Refusal { status, error_type, code: owned(code), param: owned(param), message, told_to_repeat: false }
+    }
+
+    #[test]
+    fn what_stripe_says_to_repeat_is_not_refused_for_good() {
+        let invalid = "invalid_request_error";
+        let told = |code| Refusal { told_to_repeat: true, ..refusal(400, invalid, Some(code), None) };
+        assert_eq!(told("never_heard_of_it").sort(), Sorted::SlowDown);
+        assert_eq!(
+            told("balance_insufficient").sort(),
+            Sorted::WaitForFunds,
+            "what is known has its own way"
+        );
+        assert_eq!(told("transfers_not_allowed").sort(), Sorted::Permanent);
     }
 
     #[test]

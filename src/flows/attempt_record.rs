@@ -4,6 +4,7 @@ use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
 use super::{Context, FlowError};
+use crate::domain::refusal::Refusal;
 use crate::domain::release::{SEND_WITHIN, pause_after};
 use crate::store::attempts::{self, Attempt, Call, SendEnd};
 use crate::store::db::StoreError;
@@ -49,6 +50,18 @@ impl Sent<'_> {
             ..Call::begun("create", self.started_at, self.ended_at)
         };
         attempts::insert_call(tx, self.subject, self.attempt.n, &call).await
+    }
+}
+
+/// What Stripe refused a call with, for sorting.
+pub fn refusal_of(failure: &Failure) -> Refusal {
+    Refusal {
+        status: failure.status.unwrap_or(400),
+        error_type: failure.error_type.clone(),
+        code: failure.code.clone(),
+        param: failure.param.clone(),
+        message: failure.message.clone(),
+        told_to_repeat: failure.should_retry == Some(true),
     }
 }
 

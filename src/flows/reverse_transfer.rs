@@ -13,7 +13,7 @@ use super::transfer_evidence::{self, Recorded};
 use super::{Context, FlowError, observation_id};
 use crate::domain::ids::{ReversalId, StripeTransferId};
 use crate::domain::reason::Reason;
-use crate::domain::refusal::{Refusal, Sorted};
+use crate::domain::refusal::Sorted;
 use crate::domain::release::{self, Step};
 use crate::domain::reversal::{Status, pause_after_refusal};
 use crate::domain::task::Kind;
@@ -219,13 +219,7 @@ async fn refused(
     call: &Sent<'_>,
     failure: &Failure,
 ) -> Result<Option<OffsetDateTime>, FlowError> {
-    let refusal = Refusal {
-        status: failure.status.unwrap_or(400),
-        error_type: failure.error_type.clone(),
-        code: failure.code.clone(),
-        param: failure.param.clone(),
-        message: failure.message.clone(),
-    };
+    let refusal = attempt_record::refusal_of(failure);
     let sorted = refusal.sort();
     if matches!(sorted, Sorted::SlowDown | Sorted::LookUp) {
         return unknown(ctx, reversal, call, failure, unanswered(failure, call.ended_at)).await;

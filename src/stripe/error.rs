@@ -349,6 +349,7 @@ mod tests {
                     code: failure.code.clone(),
                     param: None,
                     message: String::new(),
+                    told_to_repeat: false,
                 };
                 let definite = !matches!(sorted.sort(), Sorted::SlowDown | Sorted::LookUp);
                 assert_eq!(failure.kind == FailureKind::Refused, definite, "{status} {body}");

@@ -267,3 +267,54 @@ async fn after_a_refusal_for_lack_of_funds_nothing_of_that_currency_is_sent_even
     assert_eq!(world.funds("usd").await["reserved"], json!(0));
     world.assert_books_hold().await;
 }
+
+#[tokio::test]
+async fn stripes_wish_to_be_left_alone_is_obeyed_by_a_send_whatever_rings() {
+    let world = World::start().await;
+    let account = world.ready_account().await;
+    world.settled_topup("usd", 1_000).await;
+    let busy = Fault::next(FaultKind::RateLimited { reason: Some("global-rate".into()) });
+    world.stripe.fault(Fault { retry_after: Some(120), ..busy.on("POST", "/v1/transfers") });
+    let id = world.transfer(&account, 1_000, json!({})).await;
+    world.until_waiting_on(&id, &["stripe_unavailable"]).await;
+    world.clock.advance(Duration::seconds(110));
+    for order in ["hold", "resume"] {
+        world.api.post(&format!("/v1/transfers/{id}/{order}"), order, &json!({})).await;
+    }
+    world.until_idle().await;
+    assert_eq!(world.keys_sent(&id).len(), 1, "not before two minutes are over");
+    world.clock.advance(Duration::seconds(15));
+    world.until_status(&id, "released").await;
+    assert_eq!(world.keys_sent(&id), vec![format!("{id}.1"); 2]);
+}
+
+#[tokio::test]
+async fn what_stripe_says_to_repeat_is_not_failed_for_good() {
+    let world = World::start().await;
+    let account = world.ready_account().await;
+    world.settled_topup("usd", 1_000).await;
+    let refuse = FaultKind::Refuse { status: 400, code: "of_tomorrow".into(), message: "not now".into() };
+    let again = Fault::next(refuse).on("POST", "/v1/transfers");
+    world.stripe.fault(Fault { should_retry: Some(true), ..again });
+    let id = world.transfer(&account, 1_000, json!({})).await;
+    world.until_waiting_on(&id, &["stripe_unavailable"]).await;
+    world.stripe.forget_keys();
+    world.until_status(&id, "released").await;
+    assert!(world.keys_sent(&id).iter().all(|key| *key == format!("{id}.1")));
+}
+
+#[tokio::test]
+async fn a_source_type_that_was_mended_goes_out_with_the_next_key_since_its_body_is_another() {
+    let mut world = World::with(|setting| setting.plan.source_type = Some("fpx".to_owned())).await;
+    let account = world.ready_account().await;
+    world.settled_topup("usd", 1_000).await;
+    let id = world.transfer(&account, 1_000, json!({})).await;
+    world.until_waiting_on(&id, &["releases_paused"]).await;
+    world.stop_service().await;
+    world.plan.source_type = Some("card".to_owned());
+    world.start_service().await;
+    assert_eq!(world.api.post("/v1/releases/resume", "mended", &json!({})).await.0, 200);
+    world.until_status(&id, "released").await;
+    assert_eq!(world.keys_sent(&id), [format!("{id}.1"), format!("{id}.2")]);
+    assert_eq!(world.times_at_stripe(&id), 1);
+}

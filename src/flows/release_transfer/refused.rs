@@ -34,13 +34,7 @@ pub(super) async fn record(
     call: &Sent<'_>,
     failure: &Failure,
 ) -> Result<Option<OffsetDateTime>, FlowError> {
-    let refusal = Refusal {
-        status: failure.status.unwrap_or(400),
-        error_type: failure.error_type.clone(),
-        code: failure.code.clone(),
-        param: failure.param.clone(),
-        message: failure.message.clone(),
-    };
+    let refusal = attempt_record::refusal_of(failure);
     let sorted = refusal.sort();
     if matches!(sorted, Sorted::SlowDown | Sorted::LookUp) {
         return send::unknown(ctx, transfer, call, failure).await;
@@ -128,6 +122,7 @@ async fn refused_at_the_door(
         code: failure.code.clone(),
         param: None,
         message: failure.message.clone(),
+        told_to_repeat: false,
     };
     let mut tx = ctx.pool.begin().await?;
     let current = transfers::find_for_update(&mut tx, transfer.id.as_str()).await?;
