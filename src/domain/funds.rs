@@ -87,6 +87,11 @@ impl Purse {
         free.min(self.total()).max(0)
     }
 
+    /// Whether more went out, or is set aside, than has settled: money was taken back that had been counted on.
+    pub fn is_overdrawn(&self) -> bool {
+        self.total() < 0
+    }
+
     /// What is left.
     pub fn into_lots(self) -> Vec<Lot> {
         self.lots

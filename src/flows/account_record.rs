@@ -55,7 +55,7 @@ pub async fn record(
             history.push(*row);
         }
         let fresher = before.is_none_or(|before| {
-            before.as_of < after.as_of || before.standing.doubted != after.standing.doubted
+            before.as_of != after.as_of || before.standing.doubted != after.standing.doubted
         });
         if other_reasons || fresher {
             decided_on.push(row.id);

@@ -35,6 +35,7 @@ pub async fn adjust(
     let sum = (amount_minor, currency);
     let stored = adjustments::insert(tx, ctx.livemode, &id, sum, reason, &actor.id, now).await?;
     ledger::post(tx, ctx.livemode, currency, &Entry::adjustment(&id, amount_minor), now).await?;
+    controls::note_overdrawn(tx, ctx.livemode, currency).await?;
     tasks::ring(tx, Kind::Funds, ctx.livemode, &[currency.as_str()], now).await?;
     let details = json!({"currency": currency, "amount": amount_minor, "reason": reason});
     order.note(Action::FundsAdjusted, id.as_str(), &details);

@@ -48,6 +48,9 @@ pub async fn serve(ctx: &Context, currency: Currency) -> Result<Served, FlowErro
         walk.start_over_if_needed(&mut tx, ctx).await?;
         let page = Page::load(&mut tx, ctx, currency, walk.after.as_ref(), now).await?;
         let mut purse = Purse::new(ledger::list_lots(&mut tx, ctx.livemode, currency).await?);
+        if funds.overdrawn != purse.is_overdrawn() {
+            controls::note_overdrawn(&mut tx, ctx.livemode, currency).await?;
+        }
         walk.blocked.restore(&mut purse);
         let mut rung = Vec::new();
         for transfer in &page.transfers {
@@ -199,7 +202,7 @@ async fn serve_one(
     stopped: bool,
     now: OffsetDateTime,
 ) -> Result<bool, StoreError> {
-    let snapshot = Snapshot::load(tx, ctx, transfer).await?;
+    let snapshot = Snapshot::load(tx, ctx, transfer, now).await?;
     let reasons = snapshot.reasons(ctx, transfer, now);
     if !reasons.is_empty() && !transfer.fundable {
         // Not in the line: its own task looks at it.

@@ -60,7 +60,7 @@ async fn evaluate(
     transfer: &Transfer,
 ) -> Result<Option<OffsetDateTime>, FlowError> {
     let now = ctx.clock.now();
-    let snapshot = Snapshot::load(&mut tx, ctx, transfer).await?;
+    let snapshot = Snapshot::load(&mut tx, ctx, transfer, now).await?;
     let reasons = snapshot.reasons(ctx, transfer, now);
     snapshot.ring_for_missing(&mut tx, ctx, transfer, now).await?;
     let fundable = reasons.is_empty();
@@ -106,10 +106,12 @@ async fn step(
         .into());
     };
     let longest_call = Duration::try_from(ctx.longest_call).unwrap_or(Duration::MINUTE);
-    let snapshot = Snapshot::load(&mut tx, ctx, transfer).await?;
+    let snapshot = Snapshot::load(&mut tx, ctx, transfer, now).await?;
     let mut against = snapshot.reasons(ctx, transfer, now);
-    if controls::is_stopped(&mut tx, ctx.livemode, transfer.currency).await? {
-        against.push(Reason::StripeBalanceInsufficient);
+    if let Some(funds) = controls::find_funds(&mut tx, ctx.livemode, transfer.currency).await? {
+        against.extend(funds.overdrawn.then_some(Reason::FundsInsufficient));
+        against.extend(funds.stopped_at.map(|_| Reason::StripeBalanceInsufficient));
+        against.sort_unstable();
     }
     if planted::has(Bug::SkipRecheck) {
         against.clear();

@@ -203,7 +203,7 @@ async fn say_why_they_wait(
     new: &mut [Transfer],
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    let looks = Snapshot::look(tx, ctx, &new.iter().collect::<Vec<_>>()).await?;
+    let looks = Snapshot::look(tx, ctx, &new.iter().collect::<Vec<_>>(), now).await?;
     for (transfer, look) in new.iter_mut().zip(&looks) {
         transfer.waiting_on = look.reasons(ctx, transfer, now);
     }

@@ -128,19 +128,23 @@ pub async fn record(
         if settlement.settled && !was_settled {
             after.settled_at = Some(now);
         }
-        book(tx, ctx, id, after, (settlement.booked_minor, settlement.currency), rings, now).await?;
+        let wanted = (settlement.booked_minor, settlement.currency);
+        if let Some(astray) = after.booked_currency.filter(|booked_in| *booked_in != settlement.currency) {
+            // It landed in another currency than was believed.
+            book(tx, ctx, id, after, (0, astray), rings, now).await?;
+        }
+        book(tx, ctx, id, after, wanted, rings, now).await?;
     }
     let rows: Vec<Written<'_>> =
         changed.iter().map(|changed| Written { id: changed.id.as_str(), topup: &changed.after }).collect();
     topups::put_all(tx, ctx.livemode, &rows, now).await?;
     topups::insert_changes(tx, ctx.livemode, &faces(&changed), now).await?;
-    let waits = |topup: &Topup| topup.known().map(|known| known.waiting(topup.settled));
+    let waits = |topup: &Topup| topup.known().map(|known| (known.waiting(topup.settled), topup.lands_in()));
     let mut decided_on = Vec::new();
     for Changed { id, before, after } in &changed {
         let comes = |topup: &Topup| (topup.currency, topup.settled, topup.status, topup.expected_at());
         if before.as_ref().map(comes) != Some(comes(after)) {
-            let currency = after.proof.as_ref().map(|proof| proof.currency).or(after.currency);
-            if let Some(currency) = currency {
+            if let Some(currency) = after.lands_in() {
                 rings.add(Kind::Forecast, currency.as_str(), now + forecast::AFTER);
             }
         }
@@ -180,17 +184,17 @@ async fn book(
     rings: &mut Rings,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    // Money once booked is taken back in the currency it was booked in.
-    let booked_in = topup.booked_currency.filter(|_| topup.booked_minor != 0).unwrap_or(currency);
-    let target_minor = if booked_in == currency { wanted_minor } else { 0 };
-    if target_minor == topup.booked_minor {
+    if wanted_minor == topup.booked_minor {
         return Ok(());
     }
     topup.bookings += 1;
-    let entry = Entry::settlement(id, topup.bookings, topup.booked_minor, target_minor);
-    ledger::post(tx, ctx.livemode, booked_in, &entry, now).await?;
-    (topup.booked_minor, topup.booked_currency) = (target_minor, Some(booked_in));
-    rings.add(Kind::Funds, booked_in.as_str(), now);
+    let entry = Entry::settlement(id, topup.bookings, topup.booked_minor, wanted_minor);
+    ledger::post(tx, ctx.livemode, currency, &entry, now).await?;
+    if wanted_minor < topup.booked_minor {
+        controls::note_overdrawn(tx, ctx.livemode, currency).await?;
+    }
+    (topup.booked_minor, topup.booked_currency) = (wanted_minor, Some(currency));
+    rings.add(Kind::Funds, currency.as_str(), now);
     rings.add(Kind::Balance, BALANCE_SUBJECT, now);
     Ok(())
 }

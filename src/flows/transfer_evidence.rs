@@ -161,5 +161,6 @@ async fn shares_gone_out(
     let shares = vec![Share { lot, amount_minor: transfer.amount_minor }];
     let entry = Entry::reservation(&transfer.id, transfer.reservations + 1, &shares);
     ledger::post(tx, ctx.livemode, transfer.currency, &entry, transfer.updated_at).await?;
+    controls::note_overdrawn(tx, ctx.livemode, transfer.currency).await?;
     Ok(shares)
 }

@@ -22,6 +22,9 @@ use crate::store::{caps, controls, heartbeats, tasks, topups};
 /// An account that is taken to have left, but a transfer waits for, is asked for this often.
 const DEAUTHORIZED_LOOK: Duration = Duration::minutes(5);
 
+/// What is dated further ahead than clocks differ was dated by a wrong one, and may be of any age.
+const AHEAD: Duration = Duration::minutes(5);
+
 /// What was read.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -46,7 +49,7 @@ impl Tie {
     fn of(transfer: &Transfer, found: Option<&Topup>) -> Self {
         let waiting = match found {
             // Its money is in another currency: no transfer of this one can ever be paid from it.
-            Some(found) if found.known && found.currency != Some(transfer.currency) => {
+            Some(found) if found.known && found.lands_in() != Some(transfer.currency) => {
                 Some(Reason::TopupFailed)
             }
             Some(found) => {
@@ -64,12 +67,13 @@ impl Snapshot {
         conn: &mut PgConnection,
         ctx: &Context,
         transfer: &Transfer,
+        now: OffsetDateTime,
     ) -> Result<Self, StoreError> {
         let stopped = controls::is_paused_locked(conn, ctx.livemode).await?;
         let paused = stopped || heartbeats::is_catching_up(conn, ctx.livemode).await?;
         let destination = transfer.destination.as_str();
         let account = accounts::find_for_share(conn, ctx.livemode, destination).await?;
-        let used = used_today(conn, ctx, transfer).await?;
+        let used = used_today(conn, ctx, transfer, now).await?;
         let topup = match &transfer.topup {
             Some(id) => {
                 let found = topups::find_for_share(conn, ctx.livemode, id.as_str()).await?;
@@ -85,6 +89,7 @@ impl Snapshot {
         conn: &mut PgConnection,
         ctx: &Context,
         transfers: &[&Transfer],
+        now: OffsetDateTime,
     ) -> Result<Vec<Self>, StoreError> {
         let stopped = controls::find_pause(conn, ctx.livemode).await?.is_some_and(|pause| pause.paused);
         let paused = stopped || heartbeats::is_catching_up(conn, ctx.livemode).await?;
@@ -95,7 +100,7 @@ impl Snapshot {
         let mut capped: Vec<&str> =
             transfers.iter().filter(|t| counts(ctx, t)).map(|t| t.currency.as_str()).collect();
         capped.dedup();
-        let today = day_of(ctx.clock.now());
+        let today = day_of(now);
         let used = match capped.is_empty() {
             true => BTreeMap::new(),
             false => caps::list_used(conn, ctx.livemode, today, &capped, &destinations).await?,
@@ -145,9 +150,9 @@ impl Snapshot {
     }
 
     fn is_stale(&self, ctx: &Context, now: OffsetDateTime) -> bool {
-        self.account
-            .as_ref()
-            .is_some_and(|account| account.standing.doubted || account.as_of + ctx.max_age < now)
+        self.account.as_ref().is_some_and(|account| {
+            account.standing.doubted || account.as_of + ctx.max_age < now || account.as_of > now + AHEAD
+        })
     }
 
     /// Rings for what Stripe must be asked about before this transfer can go on.
@@ -179,10 +184,15 @@ fn counts(ctx: &Context, transfer: &Transfer) -> bool {
 }
 
 /// What was reserved today: exact for whoever holds the currency, and for others as true as a look can be.
-async fn used_today(conn: &mut PgConnection, ctx: &Context, transfer: &Transfer) -> Result<Used, StoreError> {
+async fn used_today(
+    conn: &mut PgConnection,
+    ctx: &Context,
+    transfer: &Transfer,
+    now: OffsetDateTime,
+) -> Result<Used, StoreError> {
     if !counts(ctx, transfer) {
         return Ok(Used::default());
     }
-    let (today, destination) = (day_of(ctx.clock.now()), transfer.destination.as_str());
+    let (today, destination) = (day_of(now), transfer.destination.as_str());
     caps::find_used(conn, ctx.livemode, transfer.currency, today, destination).await
 }

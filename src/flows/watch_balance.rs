@@ -2,7 +2,7 @@
 //!
 //! `balance.available` names no top-up, so it is only a wake-up: every top-up on its way is looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
@@ -58,9 +58,17 @@ pub async fn read(ctx: &Context) -> Result<Option<OffsetDateTime>, FlowError> {
     };
     outbox::insert_observation(&mut tx, &seen).await?;
     let mut next = now + LONGEST_PAUSE;
-    compare(&mut tx, ctx, &answer.object, began_at).await?;
-    for currency in controls::list_currencies(&mut tx, ctx.livemode).await? {
+    let named = |entry: &wire::BalanceEntry| Currency::parse(&entry.currency).ok().map(|c| (c, entry.amount));
+    let shown: BTreeMap<Currency, i64> = answer.object.available.iter().filter_map(named).collect();
+    // In the order in which everybody takes several currencies.
+    let mut currencies: BTreeSet<Currency> = shown.keys().copied().collect();
+    currencies.extend(controls::list_currencies(&mut tx, ctx.livemode).await?);
+    let mut go_on = Vec::new();
+    for currency in currencies {
         let stop = controls::lock_funds(&mut tx, ctx.livemode, currency).await?;
+        if let Some(amount_minor) = shown.get(&currency) {
+            compare(&mut tx, ctx, currency, *amount_minor, began_at).await?;
+        }
         if stop.stopped_at.is_none() {
             continue;
         }
@@ -72,34 +80,30 @@ pub async fn read(ctx: &Context) -> Result<Option<OffsetDateTime>, FlowError> {
             // The count is kept until a release goes through: a balance that only looks sufficient must not
             // turn into a fast circle of refusals.
             controls::set_stop(&mut tx, ctx.livemode, currency, None, stop.stop_checks + 1).await?;
-            tasks::ring(&mut tx, Kind::Funds, ctx.livemode, &[currency.as_str()], now).await?;
+            go_on.push(currency);
         } else {
             let checks = stop.stop_checks + 1;
             controls::set_stop(&mut tx, ctx.livemode, currency, stop.stopped_at, checks).await?;
             next = next.min(now + funds::next_balance_check(checks));
         }
     }
+    let go_on: Vec<&str> = go_on.iter().map(Currency::as_str).collect();
+    tasks::ring(&mut tx, Kind::Funds, ctx.livemode, &go_on, now).await?;
     tx.commit().await?;
     Ok(Some(next))
 }
 
-/// Keeps each currency's balance beside what the books expect there at this moment.
+/// Keeps a currency's balance beside what the books expect there at this moment.
 async fn compare(
     tx: &mut PgConnection,
     ctx: &Context,
-    balance: &wire::Balance,
+    currency: Currency,
+    amount_minor: i64,
     began_at: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    let named = |entry: &wire::BalanceEntry| Currency::parse(&entry.currency).ok().map(|c| (c, entry.amount));
-    // In the order in which everybody takes several currencies.
-    let by_currency: BTreeMap<Currency, i64> = balance.available.iter().filter_map(named).collect();
-    for (currency, amount_minor) in by_currency {
-        controls::lock_funds(tx, ctx.livemode, currency).await?;
-        let books = ledger::balances_of(tx, ctx.livemode, currency).await?;
-        let drift_minor = funds::drift_minor(amount_minor, books.available, books.reserved);
-        controls::record_balance(tx, ctx.livemode, currency, amount_minor, drift_minor, began_at).await?;
-    }
-    Ok(())
+    let books = ledger::balances_of(tx, ctx.livemode, currency).await?;
+    let drift_minor = funds::drift_minor(amount_minor, books.available, books.reserved);
+    controls::record_balance(tx, ctx.livemode, currency, amount_minor, drift_minor, began_at).await
 }
 
 /// What transfers can draw on: of the configured source type, else all.

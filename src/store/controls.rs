@@ -112,6 +112,8 @@ pub struct Funds {
     pub stopped_at: Option<OffsetDateTime>,
     /// How often the balance was asked since.
     pub stop_checks: i32,
+    /// More is reserved and released than has settled.
+    pub overdrawn: bool,
 }
 
 /// Makes sure a currency has its row.
@@ -133,22 +135,36 @@ pub async fn lock_funds(
     currency: Currency,
 ) -> Result<Funds, StoreError> {
     const SQL: &str = "-- lock_funds
-        select stopped_at, stop_checks from funds where livemode = $1 and currency = $2 for no key update";
+        select stopped_at, stop_checks, overdrawn from funds where livemode = $1 and currency = $2
+        for no key update";
     ensure_funds(conn, livemode, currency).await?;
     Ok(sqlx::query_as(SQL).bind(livemode).bind(currency.as_str()).fetch_one(conn).await?)
 }
 
-/// Whether a currency stands still because Stripe refused for lack of funds.
-pub async fn is_stopped(
+/// A currency's row as it is; whether it stands still is to be asked before each send.
+pub async fn find_funds(
     conn: &mut PgConnection,
     livemode: bool,
     currency: Currency,
-) -> Result<bool, StoreError> {
-    const SQL: &str = "-- is_stopped
-        select stopped_at is not null from funds where livemode = $1 and currency = $2";
-    let stopped: Option<bool> =
-        sqlx::query_scalar(SQL).bind(livemode).bind(currency.as_str()).fetch_optional(conn).await?;
-    Ok(stopped.unwrap_or(false))
+) -> Result<Option<Funds>, StoreError> {
+    const SQL: &str = "-- find_funds
+        select stopped_at, stop_checks, overdrawn from funds where livemode = $1 and currency = $2";
+    Ok(sqlx::query_as(SQL).bind(livemode).bind(currency.as_str()).fetch_optional(conn).await?)
+}
+
+/// Notes whether more is reserved and released than has settled. The caller holds the currency.
+pub async fn note_overdrawn(
+    conn: &mut PgConnection,
+    livemode: bool,
+    currency: Currency,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- note_overdrawn
+        update funds f set overdrawn = b.below_zero
+        from (select coalesce(sum(balance), 0) < 0 as below_zero from ledger_accounts
+              where livemode = $1 and currency = $2 and kind = 'available') b
+        where f.livemode = $1 and f.currency = $2 and f.overdrawn <> b.below_zero";
+    sqlx::query(SQL).bind(livemode).bind(currency.as_str()).execute(conn).await?;
+    Ok(())
 }
 
 /// Stops a currency after Stripe refused for lack of funds, counts a check, or lets it go on.

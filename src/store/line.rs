@@ -84,14 +84,15 @@ pub async fn state_of(
     Ok(sqlx::query_scalar(SQL).bind(livemode).bind(accounts).fetch_one(conn).await?)
 }
 
-/// The first in a currency's line.
+/// The first in a currency's line that the settled money reaches, as the line last said: who goes out next.
 pub async fn find_first(
     conn: &mut PgConnection,
     livemode: bool,
     currency: Currency,
 ) -> Result<Option<Transfer>, StoreError> {
     const SQL: &str = "-- find_first
-        select * from transfers where livemode = $1 and currency = $2 and fundable
+        select * from transfers
+        where livemode = $1 and currency = $2 and fundable and not 'funds_insufficient' = any (waiting_on)
         order by -priority, created_at, id limit 1";
     let row: Option<Row> =
         sqlx::query_as(SQL).bind(livemode).bind(currency.as_str()).fetch_optional(conn).await?;

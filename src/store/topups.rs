@@ -83,6 +83,11 @@ impl Topup {
         self.proof.as_ref().and_then(|proof| proof.available_on).or(self.expected_availability_date)
     }
 
+    /// The currency its money can be spent in: the one it lands in; until that is known, the one asked of the bank.
+    pub fn lands_in(&self) -> Option<Currency> {
+        self.proof.as_ref().map(|proof| proof.currency).or(self.currency)
+    }
+
     /// What its history shows of it; `None` while nothing described it.
     pub fn face(&self) -> Option<Face> {
         let currency = self.currency.filter(|_| self.known)?;

@@ -213,7 +213,8 @@ impl<'a> Change<'a> {
     }
 }
 
-/// Writes a change of a transfer that the caller has locked, and its history where status or reasons differ.
+/// Writes a change of a transfer that the caller has locked, and its history where status or reasons differ. While
+/// its account is asked about, one that was passed over in the line goes on being so.
 pub async fn record_change(
     conn: &mut PgConnection,
     transfer: &Transfer,
@@ -224,13 +225,15 @@ pub async fn record_change(
     const SQL: &str = "-- record_change
         update transfers set status = $2, waiting_on = $3, fundable = $4, generation = $5, reservations = $6,
             stripe_transfer = $7, amount_reversed = $8, failure_code = $9, failure_message = $10,
-            passed_over_at = case when $4 then passed_over_at end, expected_release_at = $11, counted_on = $14, look_up_first = $15,
+            passed_over_at = case when $4 or ($2 = 'waiting' and $3 = array['stripe_unavailable']) then passed_over_at end,
+            expected_release_at = $11, counted_on = $14, look_up_first = $15,
             updated_at = case when $12 then $13 else updated_at end,
             released_at = case when $7::text is not null then coalesce(released_at, $13) end
         where id = $1";
     let seen_change = transfer.status != change.status
         || transfer.waiting_on != change.waiting_on
         || transfer.amount_reversed_minor != change.amount_reversed_minor;
+    debug_assert!(change.waiting_on.is_sorted(), "{:?} are not in order", change.waiting_on);
     let waiting_on = codes(change.waiting_on);
     sqlx::query(SQL)
         .bind(transfer.id.as_str())

@@ -16,6 +16,7 @@ mod corridors;
 mod crash;
 mod doctor;
 mod document;
+mod edges;
 mod embedded;
 mod events;
 mod explanation;
