@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
+use super::rings::Rings;
 use super::transfer_evidence::METADATA_KEY;
 use super::transfer_snapshot::Snapshot;
 use super::{Context, FlowError};
@@ -23,7 +24,7 @@ use crate::domain::transfer::Status;
 use crate::store::db::StoreError;
 use crate::store::line::Next;
 use crate::store::transfers::{Change, Transfer};
-use crate::store::{attempts, caps, controls, ledger, line, tasks, transfers};
+use crate::store::{attempts, caps, controls, ledger, line, transfers};
 use crate::stripe::form;
 
 /// How many of the line, and how many beside it, are read in one transaction.
@@ -52,21 +53,17 @@ pub async fn serve(ctx: &Context, currency: Currency) -> Result<Served, FlowErro
             controls::note_overdrawn(&mut tx, ctx.livemode, currency).await?;
         }
         walk.blocked.restore(&mut purse);
-        let mut rung = Vec::new();
+        let mut serving =
+            Serving { purse, rings: Rings::default(), stopped: funds.stopped_at.is_some(), now };
         for transfer in &page.transfers {
-            let stopped = funds.stopped_at.is_some();
-            if serve_one(&mut tx, ctx, transfer, &mut purse, &mut walk, stopped, now).await? {
-                rung.push(transfer.id.as_str());
-            }
+            let reserved = serve_one(&mut tx, ctx, transfer, &mut serving, &mut walk).await?;
+            served.reserved += usize::from(reserved);
         }
-        served.reserved += rung.len();
         line::note_passed_over(&mut tx, &walk.blocked.take_passed_over(), now).await?;
         if page.is_last && (walk.after.is_some() || !page.transfers.is_empty()) {
-            let at = now + forecast::AFTER;
-            tasks::ring(&mut tx, Kind::Forecast, ctx.livemode, &[currency.as_str()], at).await?;
+            serving.rings.add(Kind::Forecast, currency.as_str(), now + forecast::AFTER);
         }
-        rung.sort_unstable();
-        tasks::ring(&mut tx, Kind::Transfer, ctx.livemode, &rung, now).await?;
+        serving.rings.ring(&mut tx, ctx).await?;
         walk.end_page(&mut tx, ctx, page.transfers).await?;
         tx.commit().await?;
         if page.is_last {
@@ -141,6 +138,7 @@ impl Page {
         next.truncate(end.map_or(next.len(), |last| last + 1));
         let ids: Vec<&str> = next.iter().map(|next| next.id.as_str()).collect();
         let transfers = line::list_for_update(tx, &ids).await?;
+        Snapshot::hold_all(tx, ctx, &transfers).await?;
         Ok(Self { transfers, is_last: end.is_none() })
     }
 }
@@ -192,16 +190,24 @@ impl Blocked {
     }
 }
 
+/// A page of the line while it is served.
+struct Serving {
+    purse: Purse,
+    rings: Rings,
+    /// Stripe refused for lack of funds.
+    stopped: bool,
+    now: OffsetDateTime,
+}
+
 /// Decides on one transfer of the line; true when its money was reserved.
 async fn serve_one(
     tx: &mut PgConnection,
     ctx: &Context,
     transfer: &Transfer,
-    purse: &mut Purse,
+    Serving { purse, rings, stopped, now }: &mut Serving,
     walk: &mut Walk,
-    stopped: bool,
-    now: OffsetDateTime,
 ) -> Result<bool, StoreError> {
+    let (stopped, now) = (*stopped, *now);
     let snapshot = Snapshot::load(tx, ctx, transfer, now).await?;
     let reasons = snapshot.reasons(ctx, transfer, now);
     if !reasons.is_empty() && !transfer.fundable {
@@ -210,10 +216,9 @@ async fn serve_one(
         return Ok(false);
     }
     if !reasons.is_empty() {
-        snapshot.ring_for_missing(tx, ctx, transfer, now).await?;
+        snapshot.ring_for_missing(ctx, transfer, rings, now);
         if reasons.contains(&Reason::DailyCapReached) {
-            let id = transfer.id.as_str();
-            tasks::ring(tx, Kind::Transfer, ctx.livemode, &[id], next_day(now)).await?;
+            rings.add(Kind::Transfer, transfer.id.as_str(), next_day(now));
         }
         let change = Change { waiting_on: &reasons, ..Change::of(transfer) };
         transfers::record_change(tx, transfer, &change, "no longer ready", now).await?;
@@ -226,6 +231,7 @@ async fn serve_one(
     match shares {
         Some(shares) if !stopped => {
             reserve(tx, ctx, transfer, &shares, now).await?;
+            rings.add(Kind::Transfer, transfer.id.as_str(), now);
             walk.blocked.note_served(transfer);
             return Ok(true);
         }

@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
 use super::attempt_record::{self, Sent};
+use super::rings::Rings;
 use super::transfer_snapshot::Snapshot;
 use super::{Context, FlowError};
 use crate::domain::forecast;
@@ -62,7 +63,8 @@ async fn evaluate(
     let now = ctx.clock.now();
     let snapshot = Snapshot::load(&mut tx, ctx, transfer, now).await?;
     let reasons = snapshot.reasons(ctx, transfer, now);
-    snapshot.ring_for_missing(&mut tx, ctx, transfer, now).await?;
+    let mut rings = Rings::default();
+    snapshot.ring_for_missing(ctx, transfer, &mut rings, now);
     let fundable = reasons.is_empty();
     // In the line it keeps what the line last said about it, until the line is served.
     let kept: Vec<Reason> = transfer
@@ -76,12 +78,12 @@ async fn evaluate(
     let cause = if fundable { "nothing but money is missing" } else { "looked at again" };
     transfers::record_change(&mut tx, transfer, &change, cause, now).await?;
     if fundable || transfer.fundable {
-        tasks::ring(&mut tx, Kind::Funds, ctx.livemode, &[transfer.currency.as_str()], now).await?;
+        rings.add(Kind::Funds, transfer.currency.as_str(), now);
     }
     if transfer.waiting_on != *waiting_on {
-        let at = now + forecast::AFTER;
-        tasks::ring(&mut tx, Kind::Forecast, ctx.livemode, &[transfer.currency.as_str()], at).await?;
+        rings.add(Kind::Forecast, transfer.currency.as_str(), now + forecast::AFTER);
     }
+    rings.ring(&mut tx, ctx).await?;
     tx.commit().await?;
     let tomorrow = reasons.contains(&Reason::DailyCapReached).then(|| next_day(now));
     let later = [transfer.release_after, transfer.hold_off.map(|(until, _)| until), tomorrow];
@@ -130,8 +132,10 @@ async fn step(
     };
     match step {
         Step::Wait(until) => {
-            snapshot.ring_for_missing(&mut tx, ctx, transfer, now).await?;
             show_unknown(&mut tx, transfer, against, now).await?;
+            let mut rings = Rings::default();
+            snapshot.ring_for_missing(ctx, transfer, &mut rings, now);
+            rings.ring(&mut tx, ctx).await?;
             tx.commit().await?;
             Ok(Some(until))
         }

@@ -143,10 +143,9 @@ pub async fn record(
     let mut decided_on = Vec::new();
     for Changed { id, before, after } in &changed {
         let comes = |topup: &Topup| (topup.currency, topup.settled, topup.status, topup.expected_at());
-        if before.as_ref().map(comes) != Some(comes(after)) {
-            if let Some(currency) = after.lands_in() {
-                rings.add(Kind::Forecast, currency.as_str(), now + forecast::AFTER);
-            }
+        let foreseen = (before.as_ref().map(comes) != Some(comes(after))).then(|| after.lands_in());
+        if let Some(currency) = foreseen.flatten() {
+            rings.add(Kind::Forecast, currency.as_str(), now + forecast::AFTER);
         }
         if before.as_ref().and_then(waits) != waits(after) {
             decided_on.push(id.as_str());

@@ -3,12 +3,13 @@
 //! The deciding flows share it, so that the reasons shown to a caller, the line for money and the check
 //! before each send are one and the same question.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
 use super::Context;
+use super::rings::Rings;
 use crate::domain::limits::{Used, day_of};
 use crate::domain::reason::Reason;
 use crate::domain::task::Kind;
@@ -17,7 +18,7 @@ use crate::store::accounts::{self, Account};
 use crate::store::db::StoreError;
 use crate::store::topups::Topup;
 use crate::store::transfers::Transfer;
-use crate::store::{caps, controls, heartbeats, tasks, topups};
+use crate::store::{caps, controls, heartbeats, topups};
 
 /// An account that is taken to have left, but a transfer waits for, is asked for this often.
 const DEAUTHORIZED_LOOK: Duration = Duration::minutes(5);
@@ -71,9 +72,8 @@ impl Snapshot {
     ) -> Result<Self, StoreError> {
         let stopped = controls::is_paused_locked(conn, ctx.livemode).await?;
         let paused = stopped || heartbeats::is_catching_up(conn, ctx.livemode).await?;
-        let destination = transfer.destination.as_str();
-        let account = accounts::find_for_share(conn, ctx.livemode, destination).await?;
         let used = used_today(conn, ctx, transfer, now).await?;
+        // The top-up before the account, as those who change both do.
         let topup = match &transfer.topup {
             Some(id) => {
                 let found = topups::find_for_share(conn, ctx.livemode, id.as_str()).await?;
@@ -81,7 +81,24 @@ impl Snapshot {
             }
             None => Tie::default(),
         };
+        let destination = transfer.destination.as_str();
+        let account = accounts::find_for_share(conn, ctx.livemode, destination).await?;
         Ok(Self { paused, used, account, topup })
+    }
+
+    /// For whoever decides on many in one transaction: keeps all that [`Self::load`] will read as it is, in the one
+    /// order in which it is changed.
+    pub async fn hold_all(
+        conn: &mut PgConnection,
+        ctx: &Context,
+        transfers: &[Transfer],
+    ) -> Result<(), StoreError> {
+        controls::is_paused_locked(conn, ctx.livemode).await?;
+        let tied: BTreeSet<&str> =
+            transfers.iter().filter_map(|t| Some(t.topup.as_ref()?.as_str())).collect();
+        topups::hold_all(conn, ctx.livemode, &Vec::from_iter(tied)).await?;
+        let destinations: Vec<&str> = transfers.iter().map(|t| t.destination.as_str()).collect();
+        accounts::hold_all(conn, ctx.livemode, &destinations).await
     }
 
     /// The same for many at once, with nothing locked: as true as a look can be.
@@ -156,25 +173,23 @@ impl Snapshot {
     }
 
     /// Rings for what Stripe must be asked about before this transfer can go on.
-    pub async fn ring_for_missing(
+    pub fn ring_for_missing(
         &self,
-        conn: &mut PgConnection,
         ctx: &Context,
         transfer: &Transfer,
+        rings: &mut Rings,
         now: OffsetDateTime,
-    ) -> Result<(), StoreError> {
+    ) {
         if self.account.is_none() || self.is_stale(ctx, now) {
-            tasks::ring(conn, Kind::Account, ctx.livemode, &[transfer.destination.as_str()], now).await?;
+            rings.add(Kind::Account, transfer.destination.as_str(), now);
         }
         if self.account.as_ref().is_some_and(|account| account.known.deauthorized()) {
             // It may come back without a word; a fetch that succeeds shows it.
-            let later = now + DEAUTHORIZED_LOOK;
-            tasks::ring(conn, Kind::Account, ctx.livemode, &[transfer.destination.as_str()], later).await?;
+            rings.add(Kind::Account, transfer.destination.as_str(), now + DEAUTHORIZED_LOOK);
         }
         if let (Some(id), true) = (&transfer.topup, self.topup.unheard_of) {
-            tasks::ring(conn, Kind::Topup, ctx.livemode, &[id.as_str()], now).await?;
+            rings.add(Kind::Topup, id.as_str(), now);
         }
-        Ok(())
     }
 }
 

@@ -111,6 +111,15 @@ pub async fn find_for_share(
     read_one(sqlx::query_as(SQL).bind(livemode).bind(account), conn).await
 }
 
+/// Keeps these accounts as they are until the transaction ends, in the order in which whoever changes many takes
+/// them.
+pub async fn hold_all(conn: &mut PgConnection, livemode: bool, accounts: &[&str]) -> Result<(), StoreError> {
+    const SQL: &str = "-- hold_accounts
+        select 1 from accounts where livemode = $1 and account = any($2) order by account for share";
+    sqlx::query(SQL).bind(livemode).bind(accounts).execute(conn).await?;
+    Ok(())
+}
+
 /// Reads an account as it is.
 pub async fn find(
     conn: &mut PgConnection,

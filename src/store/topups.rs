@@ -257,9 +257,28 @@ pub async fn find_for_share(
     livemode: bool,
     topup: &str,
 ) -> Result<Option<Topup>, StoreError> {
+    // A row that is not there can't be held: whoever writes it takes this lock first, and then looks whom it rings for.
+    const ABSENT: &str = "-- hold_absent_topup
+        select pg_advisory_xact_lock_shared(hashtextextended('topup:' || $1::text || ':' || $2, 0))";
     const SQL: &str = "-- find_topup_for_share
         select * from topups where livemode = $1 and topup = $2 for share";
+    let found = read_one(sqlx::query_as(SQL).bind(livemode).bind(topup), conn).await?;
+    if found.is_some() {
+        return Ok(found);
+    }
+    sqlx::query(ABSENT).bind(livemode).bind(topup).execute(&mut *conn).await?;
     read_one(sqlx::query_as(SQL).bind(livemode).bind(topup), conn).await
+}
+
+/// Keeps these top-ups as they are until the transaction ends, with a row or without. The ids must be sorted.
+pub async fn hold_all(conn: &mut PgConnection, livemode: bool, topups: &[&str]) -> Result<(), StoreError> {
+    const SQL: &str = "-- hold_topups
+        select pg_advisory_xact_lock_shared(hashtextextended('topup:' || $1::text || ':' || id, 0))
+        from unnest($2::text[]) as t (id)";
+    if !topups.is_empty() {
+        sqlx::query(SQL).bind(livemode).bind(topups).execute(conn).await?;
+    }
+    Ok(())
 }
 
 /// The top-ups whose money is still on its way, at most `limit`, the oldest first.

@@ -6,9 +6,11 @@ use std::time::Duration as Wait;
 use serde_json::{Value, json};
 use sluicegate::domain::limits::{Limits, ReleaseOrder};
 use sluicegate::domain::money::Currency;
+use sluicegate::domain::task::Kind;
 use sluicegate::domain::topup::Rule;
 use sluicegate::sandbox::{Fault, FaultKind};
 use sluicegate::store::outbox::{self, Observation};
+use sluicegate::store::tasks;
 use time::{Duration, Time};
 
 use crate::support::world::{World, eventually};
@@ -33,6 +35,107 @@ async fn until_stuck(world: &World, statement: &str) {
         (waiting.await > 0).then_some(())
     };
     assert!(eventually(stuck).await.is_some(), "no {statement} waits for a lock");
+}
+
+/// Has the next insert of such a task wait for as long as the returned connection is not closed.
+async fn stop_rings(world: &World, of: &str) -> sqlx::PgConnection {
+    let mut held = world.pool().acquire().await.unwrap().detach();
+    sqlx::query("select pg_advisory_lock(42)").execute(&mut held).await.unwrap();
+    let stop = format!(
+        "create function wait_here() returns trigger language plpgsql as
+            $$ begin perform pg_advisory_xact_lock_shared(42); return new; end $$;
+        create trigger wait_here before insert on tasks for each row when ({of}) execute function wait_here()"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(stop)).execute(world.pool()).await.unwrap();
+    held
+}
+
+#[tokio::test]
+async fn one_that_is_asked_for_while_its_top_up_is_first_written_down_hears_of_it() {
+    let world = World::start().await;
+    let account = world.ready_account().await;
+    world.settled_topup("usd", 1).await;
+    world.until_idle().await;
+    world.stripe.hold_events(true);
+    let topup = world.stripe.create_topup("usd", 2_000);
+    world.stripe.settle_topup(&topup).unwrap();
+    world.stripe.make_available(&topup).unwrap();
+    // The first look at the top-up has already found out whom it must ring for, and is not done yet.
+    let held = stop_rings(&world, "new.kind = 'balance'").await;
+    let first = world.transfer(&account, 1_000, json!({"topup": topup})).await;
+    until_stuck(&world, "ring").await;
+    let second = world.transfer(&account, 1_000, json!({"topup": topup})).await;
+    let looked_at = || async {
+        let left = world.count("select count(*) from tasks where subject = $1 and run_at <= now()", &second);
+        let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'
+            and datname = current_database() and query like '-- ' || $1 || '%'";
+        (left.await == 0 || world.count(waits, "hold_absent_topup").await > 0).then_some(())
+    };
+    assert!(eventually(looked_at).await.is_some());
+    sqlx::Connection::close(held).await.unwrap();
+    world.until_status(&first, "released").await;
+    world.until_status(&second, "released").await;
+}
+
+/// Waits until somebody waits for what `held` has locked, then locks more; an error where that somebody has it.
+async fn lock_more(
+    world: &World,
+    held: &mut sqlx::PgConnection,
+    once_stuck: &str,
+    sql: &'static str,
+    id: &str,
+) -> Result<(), sqlx::Error> {
+    until_stuck(world, once_stuck).await;
+    sqlx::query("set local lock_timeout = '3s'").execute(&mut *held).await?;
+    sqlx::query(sql).bind(id).execute(held).await.map(drop)
+}
+
+const LOCK_TOPUP: &str = "select pg_advisory_xact_lock(hashtextextended('topup:false:' || $1, 0))";
+const LOCK_ACCOUNT: &str = "select 1 from accounts where account = $1 for no key update";
+
+#[tokio::test]
+async fn whoever_decides_takes_top_ups_and_accounts_in_the_order_in_which_events_change_them() {
+    let world = World::start().await;
+    let mut accounts = [world.ready_account().await, world.ready_account().await];
+    accounts.sort();
+    let [low, high] = accounts;
+    let topup = world.settled_topup("usd", 3_000).await;
+    world.api.post("/v1/releases/pause", "p", &json!({})).await;
+    let later = world.transfer(&high, 1_000, json!({})).await;
+    let tied = world.transfer(&low, 1_000, json!({"topup": topup})).await;
+    world.until_waiting_on(&tied, &["releases_paused"]).await;
+    world.until_idle().await;
+    // One transfer: the top-up before the account.
+    let mut held = world.pool().begin().await.unwrap();
+    sqlx::query("select 1 from topups where topup = $1 for no key update")
+        .bind(&topup)
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    world.api.post(&format!("/v1/transfers/{tied}/hold"), "h", &json!({})).await;
+    lock_more(&world, &mut held, "find_topup_for_share", LOCK_ACCOUNT, &low).await.unwrap();
+    held.rollback().await.unwrap();
+    world.api.post(&format!("/v1/transfers/{tied}/resume"), "u", &json!({})).await;
+    world.until_idle().await;
+    // A whole line: all top-ups, then the accounts by their ids, whatever the order of the line.
+    for (first, then) in [(LOCK_TOPUP, LOCK_ACCOUNT), (LOCK_ACCOUNT, LOCK_ACCOUNT)] {
+        let first_id = if first == LOCK_TOPUP { &topup } else { &low };
+        let mut held = world.pool().begin().await.unwrap();
+        sqlx::query(first).bind(first_id).execute(&mut *held).await.unwrap();
+        // As if both stood in the line.
+        let ready = "update transfers set fundable = true, waiting_on = '{}'";
+        sqlx::query(ready).execute(world.pool()).await.unwrap();
+        let mut conn = world.pool().acquire().await.unwrap();
+        tasks::ring(&mut conn, Kind::Funds, false, &["usd"], world.clock.now()).await.unwrap();
+        let stuck = if first == LOCK_TOPUP { "hold_topups" } else { "hold_accounts" };
+        lock_more(&world, &mut held, stuck, then, &high).await.unwrap();
+        held.rollback().await.unwrap();
+        world.until_idle().await;
+    }
+    world.api.post("/v1/releases/resume", "r", &json!({})).await;
+    for id in [&tied, &later] {
+        world.until_status(id, "released").await;
+    }
 }
 
 #[tokio::test]
