@@ -57,6 +57,10 @@ actions! {
     ReleasesResumed = "releases.resumed",
     /// Money that did not come by a top-up was counted, or counted out.
     FundsAdjusted = "funds.adjusted",
+    /// The bank is to be asked for money; the details hold the whole request.
+    TopupRequested = "topup.requested",
+    /// A top-up is to be called off.
+    TopupCancelRequested = "topup.cancel_requested",
     /// An event was applied once more.
     EventReplayed = "event.replayed",
     /// Missed events were asked for.

@@ -45,6 +45,7 @@ mod tests {
             code: code.map(str::to_owned),
             param: param.map(str::to_owned),
             message: String::new(),
+            told_to_repeat: false,
         }
     }
 

@@ -70,6 +70,8 @@ ids! {
     TransferId = "xfer_";
     /// A reversal as Sluicegate names it.
     ReversalId = "xrev_";
+    /// A top-up that was ordered here, before and beside Stripe's own id for it.
+    TopupIntentId = "tpi_";
     /// Money counted in or out by hand.
     AdjustmentId = "adj_";
     /// An API key of Sluicegate's.
@@ -101,7 +103,7 @@ macro_rules! ids_of_keys {
     )*};
 }
 
-ids_of_keys! { TransferId ReversalId }
+ids_of_keys! { TransferId ReversalId TopupIntentId }
 
 impl TransferId {
     /// The end of every id that was made for this key.

@@ -29,6 +29,8 @@ pub enum Kind {
     CatchUp,
     /// The platform's own account: what changed there, and a look at it now and then.
     Platform,
+    /// A top-up that was ordered here: find out what came of it.
+    TopupIntent,
 }
 
 /// The one subject of [`Kind::Backfill`].
@@ -38,7 +40,7 @@ pub const RECONCILED: [&str; 3] = ["accounts", "topups", "transfers"];
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Self::Account,
         Self::Topup,
         Self::StripeTransfer,
@@ -51,6 +53,7 @@ impl Kind {
         Self::Reconcile,
         Self::CatchUp,
         Self::Platform,
+        Self::TopupIntent,
     ];
 
     /// The word in the database and in metrics.
@@ -68,6 +71,7 @@ impl Kind {
             Self::Reconcile => "reconcile",
             Self::CatchUp => "catch_up",
             Self::Platform => "platform",
+            Self::TopupIntent => "topup_intent",
         }
     }
 

@@ -9,7 +9,9 @@ use super::evidence::{By, Content, Fetched, Standing, Told, Verdict};
 use super::money::Currency;
 use super::reason::Reason;
 
+pub mod intent;
 pub mod story;
+pub mod words;
 
 /// A top-up's status at Stripe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,10 @@ pub enum Status {
 }
 
 impl Status {
+    /// Every status.
+    pub const ALL: [Status; 6] =
+        [Self::Pending, Self::Succeeded, Self::Failed, Self::Canceled, Self::Reversed, Self::Unknown];
+
     /// Reads Stripe's word; one that is new reads as [`Status::Unknown`].
     pub fn parse(word: &str) -> Self {
         match word {

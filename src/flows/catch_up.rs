@@ -7,19 +7,24 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
+use super::rings::Rings;
+use super::topup_evidence::is_money;
+use super::topup_record::{self, Answered};
 use super::transfer_evidence::{self, METADATA_KEY, Recorded};
 use super::{Context, FlowError, instant, observation_id};
 use crate::domain::audit::{self, Action};
+use crate::domain::evidence::Fetched;
 use crate::domain::ids::TransferId;
 use crate::domain::money::Currency;
 use crate::domain::reason::Reason;
 use crate::domain::task::Kind;
+use crate::domain::topup::intent;
 use crate::domain::transfer::Status;
 use crate::store::audit as log;
 use crate::store::db::StoreError;
 use crate::store::outbox::{self, Observation};
 use crate::store::transfers::{Change, Transfer};
-use crate::store::{controls, heartbeats, holds, tasks, transfers};
+use crate::store::{controls, heartbeats, holds, tasks, topups, transfers};
 use crate::stripe::client::Lane;
 use crate::stripe::wire::{self, Item, List};
 
@@ -74,6 +79,9 @@ pub async fn advance(ctx: &Context) -> Result<Option<OffsetDateTime>, FlowError>
     if page.has_more && after.is_none() {
         return Err(FlowError::Unreadable("a page says that more follow, but not after what".into()));
     }
+    if after.is_none() {
+        match_topups(ctx, begun.from).await?;
+    }
     let now = ctx.clock.now();
     let mut tx = ctx.pool.begin().await?;
     let counted = heartbeats::record_progress(&mut tx, ctx.livemode, &begun, after.as_deref(), seen).await?;
@@ -86,6 +94,33 @@ pub async fn advance(ctx: &Context) -> Result<Option<OffsetDateTime>, FlowError>
         tracing::info!(transfers = seen, "Stripe's transfers were matched: releases go on");
     }
     Ok((!done).then_some(now))
+}
+
+/// Takes in the top-ups that were ordered here and that the database does not know, or not as ordered here: a repeated
+/// order then finds what was made for it.
+async fn match_topups(ctx: &Context, since: OffsetDateTime) -> Result<(), FlowError> {
+    let mut conn = ctx.pool.acquire().await?;
+    let after_seq = outbox::last_seq(&mut conn).await?;
+    drop(conn);
+    let fetch = Fetched { at: ctx.clock.now(), after_seq };
+    for item in ctx.stripe.list_topups(Lane::Release, since.unix_timestamp()).await? {
+        let seen = &item.object;
+        let named = seen.metadata.as_ref().is_some_and(|pairs| pairs.contains_key(intent::METADATA_KEY));
+        if !named || !is_money(seen) {
+            continue;
+        }
+        let mut tx = ctx.pool.begin().await?;
+        let held = topups::find(&mut tx, ctx.livemode, seen.id.as_str()).await?;
+        if held.is_some_and(|held| held.metadata.contains_key(intent::METADATA_KEY)) {
+            continue;
+        }
+        let answered = Answered { object: seen, raw: item.raw.get().as_bytes(), fetch };
+        let mut rings = Rings::default();
+        topup_record::take_in(&mut tx, ctx, answered, &mut rings, ctx.clock.now()).await?;
+        rings.ring(&mut tx, ctx).await?;
+        tx.commit().await?;
+    }
+    Ok(())
 }
 
 /// Books what Stripe shows under our id, and takes it in where the database does not know it.

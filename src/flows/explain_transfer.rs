@@ -53,7 +53,7 @@ async fn facts<'a>(
 ) -> Result<Facts<'a>, StoreError> {
     let pause = controls::find_pause(tx, ctx.livemode).await?.filter(|pause| pause.paused);
     let by = |pause: &controls::Pause| Act { by: pause.paused_by.clone().unwrap_or_default(), at: pause.at };
-    let snapshot = Snapshot::look(tx, ctx, &[transfer]).await?.pop();
+    let snapshot = Snapshot::look(tx, ctx, &[transfer], now).await?.pop();
     let money = money(tx, ctx, transfer).await?;
     let mut reasons = snapshot.as_ref().map(|seen| seen.reasons(ctx, transfer, now)).unwrap_or_default();
     if reasons.is_empty() {

@@ -30,6 +30,7 @@ pub mod admit;
 pub mod apply_events;
 pub mod attempt_record;
 pub mod backfill;
+pub mod cancel_topup;
 pub mod catch_up;
 pub mod control_transfer;
 pub mod create_account;
@@ -48,6 +49,7 @@ pub mod rebuild;
 pub mod receive;
 pub mod reconcile;
 pub mod release_transfer;
+pub mod request_topup;
 pub mod request_transfer;
 pub mod retire_events;
 pub mod reverse_transfer;
@@ -232,6 +234,7 @@ impl From<StripeError> for NotDone {
             code: failure.code,
             param: failure.param,
             message: failure.message,
+            told_to_repeat: failure.should_retry == Some(true),
         };
         let fault = declined::sort(&refusal);
         Self::Declined { fault, message: refusal.message, replayed: failure.replayed }

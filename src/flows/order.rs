@@ -104,6 +104,13 @@ impl Order {
         });
     }
 
+    /// Writes the audit rows and commits, with no answer kept yet: what was ordered is still to be asked of Stripe.
+    pub async fn put_on_record(mut self) -> Result<(), StoreError> {
+        log::append_all(&mut self.tx, &self.notes).await?;
+        self.tx.commit().await?;
+        Ok(())
+    }
+
     /// Ends the order: keeps its answer for the key, writes the audit rows and commits.
     pub async fn end(mut self, answer: Answer) -> Result<Ordered, StoreError> {
         if let Some(once) = &self.once {

@@ -5,21 +5,25 @@ use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
 use super::rings::Rings;
-use super::topup_evidence::{fold_kept, settle};
-use super::{Context, FlowError};
+use super::topup_evidence::{currency_of, fold_kept, fold_seen, never_told_of, settle};
+use super::{Context, FlowError, observation_id};
 use crate::domain::event::BALANCE_SUBJECT;
+use crate::domain::evidence::Fetched;
 use crate::domain::forecast;
-use crate::domain::ids::TopupId;
+use crate::domain::ids::{TopupId, TopupIntentId};
 use crate::domain::ledger::Entry;
 use crate::domain::money::Currency;
 use crate::domain::task::Kind;
-use crate::domain::topup::Status;
+use crate::domain::topup::intent::METADATA_KEY;
 use crate::domain::topup::story::steps;
+use crate::domain::topup::{Status, intent};
 use crate::store::db::StoreError;
-use crate::store::outbox::StoredEvent;
+use crate::store::outbox::{self, Observation, StoredEvent};
+use crate::store::topup_intents::{self, Outcome};
 use crate::store::topups::{self, ChangedFace, Topup, Written};
 use crate::store::transfers::{Of, list_open_ids};
-use crate::store::{controls, ledger};
+use crate::store::{attempts, controls, ledger};
+use crate::stripe::wire;
 
 /// A pending top-up's status is asked for this often at most: its events tell in time.
 pub const PENDING_LOOK: Duration = Duration::seconds(30);
@@ -81,6 +85,52 @@ pub async fn apply(
     Ok(failed)
 }
 
+/// A top-up in an answer of Stripe's API.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered<'a> {
+    /// What was read.
+    pub object: &'a wire::Topup,
+    /// From what.
+    pub raw: &'a [u8],
+    /// When the call began, and after which event.
+    pub fetch: Fetched,
+}
+
+/// Takes in what an answer shows: keeps it as evidence, and writes down what became of the top-up by it. Its money must
+/// be such as can be booked.
+pub async fn take_in(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    answered: Answered<'_>,
+    rings: &mut Rings,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let Answered { object, raw, fetch } = answered;
+    let id = object.id.clone();
+    let transaction = object.balance_transaction.as_ref().and_then(wire::Expandable::object);
+    let landed = transaction.and_then(|transaction| Currency::parse(&transaction.currency).ok());
+    let currencies = currency_of(object).into_iter().chain(landed).collect();
+    let before = lock(tx, ctx, &[id.as_str()], currencies).await?.remove(id.as_str());
+    let seen = Observation {
+        id: observation_id(),
+        event_type: "topup",
+        subject_kind: Kind::Topup.as_str(),
+        subject: id.as_str(),
+        livemode: ctx.livemode,
+        observed_from: fetch.at,
+        after_seq: fetch.after_seq,
+        received_at: now,
+        payload: raw,
+    };
+    outbox::insert_observation(tx, &seen).await?;
+    let mut after = before.clone().unwrap_or_else(never_told_of);
+    fold_seen(&mut after, Some(object), transaction, fetch);
+    if let Some(at) = look_due(before.as_ref(), &after, now) {
+        rings.add(Kind::Topup, id.as_str(), at);
+    }
+    record(tx, ctx, vec![Changed { id, before, after }], rings, now).await
+}
+
 /// When to look at Stripe after news: at once where they leave a doubt or money to be proven.
 fn look_due(before: Option<&Topup>, topup: &Topup, now: OffsetDateTime) -> Option<OffsetDateTime> {
     let new = before.is_none_or(|before| before.status != topup.status);
@@ -139,6 +189,9 @@ pub async fn record(
         changed.iter().map(|changed| Written { id: changed.id.as_str(), topup: &changed.after }).collect();
     topups::put_all(tx, ctx.livemode, &rows, now).await?;
     topups::insert_changes(tx, ctx.livemode, &faces(&changed), now).await?;
+    for Changed { id, after, .. } in &changed {
+        settle_intent(tx, ctx, id, after, now).await?;
+    }
     let waits = |topup: &Topup| topup.known().map(|known| (known.waiting(topup.settled), topup.lands_in()));
     let mut decided_on = Vec::new();
     for Changed { id, before, after } in &changed {
@@ -155,6 +208,28 @@ pub async fn record(
         rings.add(Kind::Transfer, id, now);
     }
     Ok(())
+}
+
+/// A top-up that carries the id of an intent of ours is what that intent became.
+async fn settle_intent(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    id: &TopupId,
+    topup: &Topup,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let named = topup.metadata.get(METADATA_KEY).and_then(|id| TopupIntentId::parse(id).ok());
+    let Some(named) = named else { return Ok(()) };
+    let found = topup_intents::find_for_update(tx, ctx.livemode, named.as_str()).await?;
+    let Some(intent) = found.filter(|intent| intent.topup.as_ref() != Some(id)) else { return Ok(()) };
+    let fits = topup.amount_minor == intent.amount_minor && topup.currency == Some(intent.currency);
+    if !fits || !intent.status.may_become(intent::Status::Created) || intent.topup.is_some() {
+        tracing::error!(intent = %named, topup = %id, "a top-up carries the id of an intent of ours and is not what was ordered, or the second of its kind");
+        metrics::counter!("sluicegate_topup_mismatches_total").increment(1);
+        return Ok(());
+    }
+    topup_intents::record_outcome(tx, &named, Outcome::Created(id), now).await?;
+    attempts::close(tx, named.as_str(), intent.generation, "created").await
 }
 
 /// The steps to be added to the histories.

@@ -40,6 +40,7 @@ use super::words;
         (name = "transfers", description = "Money on its way out, and every reason why it waits."),
         (name = "releases", description = "The emergency stop."),
         (name = "events", description = "What Stripe told, and what became of it."),
+        (name = "platform", description = "The account at Stripe that adds the money and pays the others."),
         (name = "keys", description = "Who may call."),
         (name = "service", description = "What Stripe, load balancers and monitoring reach."),
     ),

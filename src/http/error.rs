@@ -73,6 +73,7 @@ codes! {
     MethodNotAllowed = METHOD_NOT_ALLOWED "method_not_allowed" "This path does not take this method",
     IdempotencyKeyReused = CONFLICT "idempotency_key_reused" "The Idempotency-Key was used with another request",
     TransferState = CONFLICT "transfer_state" "The transfer's status does not allow it",
+    TopupState = CONFLICT "topup_state" "The top-up's status does not allow it",
     EventState = CONFLICT "event_state" "The event's status does not allow it",
     StripeRefused = CONFLICT "stripe_refused" "Stripe refuses it",
     PublicUrlMissing = CONFLICT "public_url_missing" "The service does not know its public address",

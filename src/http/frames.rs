@@ -45,7 +45,7 @@ pub(super) async fn of(
     }
     for topup in views::list_topups_by_ids(conn, ctx.livemode, &subjects(Noun::Topup)).await? {
         let id = topup.id.clone();
-        tell(Noun::Topup, &id, text(&topups::Topup::of(topup)));
+        tell(Noun::Topup, &id, text(&topups::shown::Topup::of(topup)));
     }
     for transfer in views::list_transfers_by_ids(conn, ctx.livemode, &subjects(Noun::Transfer)).await? {
         tell(Noun::Transfer, transfer.id.as_str(), text(&transfers::shown::Transfer::of(&transfer)));

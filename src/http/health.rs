@@ -193,6 +193,7 @@ fn samples_of(gauges: &Gauges) -> Vec<Sample> {
             float(complete_to.unix_timestamp()),
         ));
     }
+    samples.push(("sluicegate_topups_unknown", vec![], float(gauges.unknown_topups)));
     if let Some(automatic) = gauges.payouts_automatic {
         samples.push(("sluicegate_platform_payouts_automatic", vec![], f64::from(u8::from(automatic))));
     }

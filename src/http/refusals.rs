@@ -38,7 +38,8 @@ macro_rules! refusals {
 refusals! {
     SignatureInvalid EventMalformed JsonMalformed IdempotencyKeyRequired IdempotencyKeyInvalid Unauthorized Forbidden
     ApprovalByCreator AccountUnknown TopupUnknown TransferUnknown EventUnknown KeyUnknown IdempotencyKeyReused
-    TransferState EventState StripeRefused StripeUnavailable PublicUrlMissing BodyTooLarge BodyIncomplete Validation Internal Unavailable Timeout
+    TransferState TopupState EventState StripeRefused StripeUnavailable PublicUrlMissing BodyTooLarge BodyIncomplete Validation
+    Internal Unavailable Timeout
 }
 
 macro_rules! several {

@@ -14,8 +14,8 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 use super::api::{
-    accounts, adjustments, backfill, events, funds, keys, onboarding_links, releases, stream, topups,
-    transfers,
+    accounts, adjustments, backfill, events, funds, keys, onboarding_links, platform, releases, stream,
+    topups, transfers,
 };
 use super::auth::Known;
 use super::document::{self, Document};
@@ -97,8 +97,9 @@ fn v1() -> OpenApiRouter<Shared> {
         .routes(at("/v1/accounts/{acct}", routes!(accounts::show)))
         .routes(at("/v1/accounts/{acct}/readiness", routes!(accounts::readiness::one)))
         .routes(at("/v1/accounts/{acct}/onboarding-links", routes!(onboarding_links::create)))
-        .routes(at("/v1/topups", routes!(topups::list)))
+        .routes(at("/v1/topups", routes!(topups::list, topups::create)))
         .routes(at("/v1/topups/{tu}", routes!(topups::show)))
+        .routes(at("/v1/topups/{tu}/cancel", routes!(topups::cancel)))
         .routes(at("/v1/funds", routes!(funds::show)))
         .routes(at("/v1/funds/adjustments", routes!(adjustments::list, adjustments::create)))
         .routes(at("/v1/funds/forecast", routes!(funds::forecast)))
@@ -119,6 +120,7 @@ fn v1() -> OpenApiRouter<Shared> {
         .routes(at("/v1/events/{evt}", routes!(events::show)))
         .routes(at("/v1/events/{evt}/replay", routes!(events::replay)))
         .routes(at("/v1/stream", routes!(stream::stream)))
+        .routes(at("/v1/platform", routes!(platform::show)))
         .routes(at("/v1/keys", routes!(keys::list, keys::create)))
         .routes(at("/v1/keys/{id}", routes!(keys::revoke)))
 }

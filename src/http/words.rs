@@ -18,7 +18,7 @@ use crate::domain::money;
 use crate::domain::next_step::Action;
 use crate::domain::onboarding::{Collect, Future, LinkKind};
 use crate::domain::reason::Reason;
-use crate::domain::{return_url, reversal, transfer};
+use crate::domain::{return_url, reversal, topup, transfer};
 use crate::flows::operate::Scope;
 use crate::store::views;
 
@@ -63,6 +63,10 @@ words! {
     AccountId = id(ids::AccountId::PREFIX, "acct_1RVbKzKd3W9tqPfA");
     /// A top-up's id at Stripe.
     TopupId = id(ids::TopupId::PREFIX, "tu_1RVbKzLkdIwHu7ix");
+    /// The id of an order for a top-up here.
+    TopupIntentId = id(ids::TopupIntentId::PREFIX, "tpi_01JDQ6V0E4W8N5A8EMFD8PQEG");
+    /// A top-up's id at Stripe, or the id of the order here that was to make one.
+    TopupOrIntentId = id("(tu|tpi)_", "tu_1RVbKzLkdIwHu7ix");
     /// A transfer's id at Stripe.
     StripeTransferId = id(ids::StripeTransferId::PREFIX, "tr_1RVbKzLkdIwHu7ix");
     /// A transfer's id here.
@@ -87,6 +91,19 @@ words! {
     ReasonCode = one_of(Reason::ALL.iter().map(|reason| reason.code()));
     /// A transfer's status. It goes from `waiting` through `releasing` to `released`, and may come back.
     TransferStatus = one_of(transfer::Status::ALL.into_iter().map(transfer::Status::as_str));
+    /// A top-up's status: Stripe's word, or `unknown` for one that is new.
+    TopupStatus = one_of(topup::Status::ALL.into_iter().map(topup::Status::as_str));
+    /// A step in the life of a top-up.
+    TopupStepCode = one_of(topup::story::Step::ALL.iter().map(|step| step.code()).chain([topup::story::FOUND]));
+    /// What the bank's statement shows of a top-up: ASCII, with a letter, without `< > \\ ' " *`.
+    StatementDescriptor = json!({
+        "type": "string", "minLength": 1, "maxLength": topup::intent::LONGEST_DESCRIPTOR, "pattern": DESCRIPTOR,
+        "example": "PAYROLL 11/26",
+    });
+    /// A bank account's id or token at Stripe.
+    BankToken = json!({
+        "type": "string", "pattern": "^[A-Za-z0-9_-]+$", "maxLength": 255, "example": "btok_us_verified",
+    });
     /// Where a reversal stands.
     ReversalStatus = one_of(reversal::Status::ALL.into_iter().map(reversal::Status::as_str));
     /// What became of an event. `failed` is a dead letter: it is not tried again before somebody replays it.
@@ -134,6 +151,10 @@ words! {
 
 /// What Postgres can hold and a log can show: no control characters.
 pub(super) const PLAIN: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
+
+/// What Stripe takes on a bank's statement.
+const DESCRIPTOR: &str =
+    r"^[ !#$%&()+,\-./0-9:;=?@A-Z\[\]^_`a-z{|}~]*[A-Za-z][ !#$%&()+,\-./0-9:;=?@A-Z\[\]^_`a-z{|}~]*$";
 
 /// The same, not beginning or ending with white space.
 const TRIMMED: &str = "^[^\\s\\u0000-\\u001f\\u007f-\\u009f]([^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f])?$";

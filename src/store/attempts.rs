@@ -1,4 +1,4 @@
-//! What was sent to Stripe for a transfer or a reversal, and every answer about it.
+//! What was sent to Stripe for a transfer, a reversal or a top-up, and every answer about it.
 
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{FromRow, PgConnection};
@@ -9,7 +9,7 @@ use crate::domain::release;
 /// One idempotency key's use, as stored.
 #[derive(Clone, Debug, FromRow)]
 pub struct Attempt {
-    /// N of `xfer_….N` or `xrev_….N`.
+    /// N of `xfer_….N`, `xrev_….N` or `tpi_….N`.
     pub n: i32,
     /// The frozen form body.
     pub body: String,
@@ -28,6 +28,16 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// When it was first sent.
+    pub fn first_sent_at(&self) -> Option<OffsetDateTime> {
+        self.first_sent_at
+    }
+
+    /// Whether a call with it may be under way at this moment.
+    pub fn is_under_way(&self, longest_call: time::Duration, now: OffsetDateTime) -> bool {
+        self.in_flight && self.last_sent_at.is_some_and(|sent_at| now < sent_at + longest_call)
+    }
+
     /// The domain's view. A call whose end was never recorded (the process died) may have gone on until
     /// `longest_call` after its start.
     pub fn view(&self, longest_call: time::Duration) -> release::Attempt {

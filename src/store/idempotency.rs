@@ -67,6 +67,31 @@ pub async fn keep(
     Ok(())
 }
 
+/// Puts the answer in the place of one that said that the outcome was not known yet; what stands for the key then, as
+/// status and body.
+pub async fn settle(
+    conn: &mut PgConnection,
+    key: &str,
+    status: i32,
+    response: &Value,
+) -> Result<Option<(i32, Value)>, StoreError> {
+    const SQL: &str = "-- settle_idempotency_key
+        update idempotency_keys
+        set status = case when status = 202 then $2 else status end,
+            response = case when status = 202 then $3 else response end
+        where owner = 'money' and key = $1 returning status, response";
+    Ok(sqlx::query_as(SQL).bind(key).bind(status).bind(response).fetch_optional(conn).await?)
+}
+
+/// Gives the key free under which a top-up was ordered that Stripe refused: only a success is kept for a key.
+pub async fn free_key_of_intent(conn: &mut PgConnection, intent: &str) -> Result<(), StoreError> {
+    const SQL: &str = "-- free_key_of_intent
+        delete from idempotency_keys where owner = 'money' and status = 202
+            and key = (select idempotency_key from topup_intents where id = $1)";
+    sqlx::query(SQL).bind(intent).execute(conn).await?;
+    Ok(())
+}
+
 /// Lets expired answers go, at most a thousand at a time.
 pub async fn delete_expired(conn: &mut PgConnection, kept_since: OffsetDateTime) -> Result<u64, StoreError> {
     const SQL: &str = "-- delete_expired_idempotency_keys

@@ -27,6 +27,7 @@ pub mod retention;
 pub mod reversals;
 pub mod sweeps;
 pub mod tasks;
+pub mod topup_intents;
 pub mod topups;
 pub mod transfers;
 pub mod trial;

@@ -23,7 +23,10 @@ pub use self::changes::{Change, first_started, last_change, list_changes, presen
 pub use self::events::{Event, EventFilter, EventStatus, find_event, find_payload, list_events};
 pub use self::forecast::{Outlook, outlook};
 pub use self::gauges::{Gauges, gauges};
-pub use self::money::{Arrival, Currency, Funds, Topup, find_topup, funds, list_topups, list_topups_by_ids};
+pub use self::money::{
+    Arrival, Currency, Funds, Topup, TopupChange, TopupFilter, find_topup, funds, list_topup_changes,
+    list_topups, list_topups_by_ids,
+};
 pub use self::progress::{Progress, progress};
 pub use self::transfers::{
     Attempt, Call, HistoryLine, TransferFilter, find_transfer, is_key_used, list_attempts, list_calls,
@@ -35,6 +38,7 @@ pub use super::keys::{Key, list as list_keys};
 pub use super::platforms::{Platform, get as get_platform};
 pub use super::reversals::{Reversal, list as list_reversals};
 pub use super::sweeps::Sweep;
+pub use super::topup_intents::{Intent as TopupIntent, find as find_topup_intent};
 pub use super::transfers::Transfer;
 
 /// A transaction in which everything that is read is from one moment.

@@ -18,6 +18,8 @@ const TRANSFER_PAGES: u32 = 100;
 
 /// Stripe allows sixteen endpoints an account and mode; far fewer than a page.
 const ENDPOINT_PAGES: u32 = 10;
+/// The same for [`Client::list_topups`]: ten thousand top-ups.
+const TOPUP_PAGES: u32 = 100;
 
 /// Which transfers to list; a None does not narrow the list.
 #[derive(Debug, Clone, Default)]
@@ -116,6 +118,12 @@ impl Client {
         idempotency_key: &str,
     ) -> Result<Answer<Topup>, StripeError> {
         self.post("/v1/topups", body, idempotency_key).await
+    }
+
+    /// Every top-up created then (Unix seconds) or later, newest first; complete, like [`Self::list_transfers`].
+    pub async fn list_topups(&self, lane: Lane, created_gte: i64) -> Result<Vec<Item<Topup>>, StripeError> {
+        let query = json!({"created": {"gte": created_gte}});
+        self.list_all(lane, "/v1/topups", &query, TOPUP_PAGES).await
     }
 
     /// Cancels a top-up that is still pending.

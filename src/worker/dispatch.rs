@@ -2,13 +2,13 @@
 
 use time::OffsetDateTime;
 
-use crate::domain::ids::{AccountId, ReversalId, StripeTransferId, TopupId, TransferId};
+use crate::domain::ids::{AccountId, ReversalId, StripeTransferId, TopupId, TopupIntentId, TransferId};
 use crate::domain::money::Currency;
 use crate::domain::task::Kind;
 use crate::flows::{
     self, Context, FlowError, apply_events, backfill, catch_up, forecast, fund_transfers, observe_transfer,
-    project_account, reconcile, release_transfer, reverse_transfer, track_topup, watch_balance,
-    watch_platform,
+    project_account, reconcile, release_transfer, request_topup, reverse_transfer, track_topup,
+    watch_balance, watch_platform,
 };
 use crate::store::tasks::Lease;
 
@@ -91,6 +91,10 @@ pub async fn run(ctx: &Context, work: &Work) -> Result<Option<OffsetDateTime>, F
         Kind::Backfill => backfill::advance(ctx).await,
         Kind::Reconcile => reconcile::advance(ctx, subject).await,
         Kind::CatchUp => catch_up::advance(ctx).await,
+        Kind::TopupIntent => {
+            let id = TopupIntentId::parse(subject).map_err(|_| no_id("intent of ours"))?;
+            request_topup::watch(ctx, &id).await
+        }
         Kind::Platform => {
             if work.of_events() {
                 watch_platform::apply(ctx, &events).await?;

@@ -220,3 +220,119 @@ async fn told_to_stop_it_finishes_what_is_under_way_and_leaves_nothing_leased() 
         assert_eq!(program.times_at_stripe(id), 1);
     }
 }
+
+/// Orders a top-up again and again with one key, as a caller does who wants to know, until it is known.
+async fn until_made(program: &Program, key: &str) -> Value {
+    let made = || async {
+        let body = json!({"amount": 5_000, "currency": "usd"});
+        let request = program.api.http.post(program.api.url("/v1/topups")).bearer_auth(&program.api.key);
+        let answer = request.header("Idempotency-Key", key).json(&body).send().await.ok()?;
+        let status = answer.status().as_u16();
+        let body: Value = serde_json::from_str(&answer.text().await.ok()?).ok()?;
+        (status == 201).then_some(body)
+    };
+    eventually(made).await.expect("the order was never carried out")
+}
+
+/// How many top-ups there are at Stripe for each intent; the bank is debited for each of them.
+fn debits(program: &Program) -> Vec<usize> {
+    let mut by_intent = std::collections::BTreeMap::<String, usize>::new();
+    let created = |event: &&Value| event["type"] == json!("topup.created");
+    for event in program.stripe.events().iter().filter(created) {
+        let intent = event["data"]["object"]["metadata"]["sluicegate_topup"].as_str().unwrap_or_default();
+        *by_intent.entry(intent.to_owned()).or_default() += 1;
+    }
+    by_intent.into_values().collect()
+}
+
+/// Orders a top-up without waiting for the answer.
+fn order_and_go(program: &Program, key: &str) -> tokio::task::JoinHandle<()> {
+    let (api, key) = (program.api.clone(), key.to_owned());
+    tokio::spawn(async move {
+        let body = json!({"amount": 5_000, "currency": "usd"});
+        let request = api.http.post(api.url("/v1/topups")).bearer_auth(&api.key);
+        let _ = request.header("Idempotency-Key", key).json(&body).send().await;
+    })
+}
+
+#[tokio::test]
+async fn killed_between_the_intent_and_the_call_a_top_up_is_made_once_by_repeating_the_order() {
+    let mut program = Program::start().await;
+    // The intent is stored; writing down that the call begins takes for ever.
+    sqlx::raw_sql(
+        "create function stall() returns trigger language plpgsql as $$ begin perform pg_sleep(60); return new; end $$;
+         create trigger stall before update on attempts for each row execute function stall();",
+    )
+    .execute(&program.db.pool)
+    .await
+    .unwrap();
+    let order = order_and_go(&program, "k");
+    let stalled = || async {
+        let waiting: i64 =
+            sqlx::query_scalar("select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()")
+                .fetch_one(&program.db.pool)
+                .await
+                .unwrap();
+        (waiting > 0).then_some(())
+    };
+    assert!(eventually(stalled).await.is_some(), "the order never came to its call");
+    program.kill();
+    order.await.unwrap();
+    sqlx::raw_sql(
+        "select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database();
+         drop trigger stall on attempts;",
+    )
+    .execute(&program.db.pool)
+    .await
+    .unwrap();
+    let (intents, calls) = (
+        sqlx::query_scalar::<_, i64>("select count(*) from topup_intents where status = 'open'")
+            .fetch_one(&program.db.pool)
+            .await
+            .unwrap(),
+        debits(&program).len(),
+    );
+    assert_eq!((intents, calls), (1, 0), "ordered, and not asked for");
+    program.restart().await;
+    let made = until_made(&program, "k").await;
+    assert_eq!(made["status"], json!("pending"));
+    assert_eq!(debits(&program), [1]);
+}
+
+#[tokio::test]
+async fn killed_between_the_call_and_its_record_a_top_up_is_found_and_not_made_again() {
+    let mut program = Program::start().await;
+    program.stripe.fault(Fault::next(FaultKind::DelayAnswer { ms: 60_000 }).on("POST", "/v1/topups"));
+    // Nor does an event tell: the order alone must find out.
+    program.stripe.lose_events(1);
+    let order = order_and_go(&program, "k");
+    let committed = || async { (!debits(&program).is_empty()).then_some(()) };
+    assert!(eventually(committed).await.is_some(), "Stripe was never asked");
+    program.kill();
+    order.await.unwrap();
+    program.restart().await;
+    let made = until_made(&program, "k").await;
+    assert_eq!(debits(&program), [1], "{made}");
+    program.api.until(&format!("/v1/topups/{}", made["id"].as_str().unwrap()), |_| true).await;
+}
+
+#[tokio::test]
+async fn killed_again_and_again_while_top_ups_are_ordered_the_bank_is_debited_once_for_each() {
+    let mut program = Program::start().await;
+    program.stripe.fault(Fault::next(FaultKind::Delay { ms: 15 }).on("POST", "/v1/topups").times(None));
+    program.stripe.fault(Fault::next(FaultKind::DelayAnswer { ms: 15 }).on("POST", "/v1/topups").times(None));
+    let keys: Vec<String> = (0..12).map(|number| format!("order-{number}")).collect();
+    for round in 0..4 {
+        let orders: Vec<_> = keys.iter().map(|key| order_and_go(&program, key)).collect();
+        tokio::time::sleep(Duration::from_millis(5 + 17 * round)).await;
+        program.kill();
+        for order in orders {
+            order.await.unwrap();
+        }
+        program.restart().await;
+    }
+    for key in &keys {
+        until_made(&program, key).await;
+    }
+    assert_eq!(debits(&program), vec![1; keys.len()]);
+}

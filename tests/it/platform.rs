@@ -47,9 +47,16 @@ async fn the_platforms_schedule_is_read_at_the_start_and_again_when_stripe_tells
     let world = World::start().await;
     world.until_interval("manual").await;
     world.until_measured(MANUAL).await;
+    let shown = world.api.get("/v1/platform").await.1;
+    assert_eq!((&shown["account"], &shown["country"]), (&json!(world.stripe.platform()), &json!("US")));
+    assert_eq!((&shown["payouts"]["automatic"], &shown["warnings"]), (&json!(false), &json!([])));
     world.schedule_payouts("daily");
     world.until_interval("daily").await;
     world.until_measured(AUTOMATIC).await;
+    let shown = world.api.get("/v1/platform").await.1;
+    assert_eq!(shown["payouts"]["interval"], json!("daily"));
+    assert_eq!(shown["warnings"][0]["code"], json!("automatic_payouts"));
+    assert!(shown["warnings"][0]["mend"].as_str().unwrap().contains("manual"), "{shown}");
     world.schedule_payouts("manual");
     world.until_interval("manual").await;
     world.until_measured(MANUAL).await;

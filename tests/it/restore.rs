@@ -306,3 +306,28 @@ async fn a_heartbeat_from_the_future_says_nothing_about_when_the_service_last_ra
     assert_eq!(at, now, "and the time is right from here on");
     assert!(from < now - Duration::minutes(59), "since before the first transfer");
 }
+
+#[tokio::test]
+async fn a_top_up_that_was_ordered_after_the_backup_is_not_ordered_again() {
+    let mut world = World::start().await;
+    let body = json!({"amount": 5_000, "currency": "usd"});
+    world.api.post("/v1/topups", "before", &body).await;
+    let backup = back_up(&mut world).await;
+    let (status, made) = world.api.post("/v1/topups", "after", &body).await;
+    assert_eq!(status, 201, "{made}");
+    // Days later Stripe has forgotten the key: only the database or the list can tell.
+    restore(&mut world, &backup, Duration::days(3)).await;
+    world.stripe.forget_keys();
+    let repeated = crate::support::world::eventually(|| async {
+        let (status, answer) = world.api.post("/v1/topups", "after", &body).await;
+        // Until the catch-up is through, nobody can say.
+        (status != 503).then_some((status, answer))
+    });
+    let (status, again) = repeated.await.expect("the catch-up never ended");
+    assert_eq!((status, &again["id"]), (201, &made["id"]), "{again}");
+    let other = json!({"amount": 6_000, "currency": "usd"});
+    assert_eq!(world.api.post("/v1/topups", "after", &other).await.0, 409);
+    let posts = world.stripe.calls();
+    let posts = posts.iter().filter(|call| call.method == "POST" && call.path == "/v1/topups").count();
+    assert_eq!(posts, 0, "the bank was asked for nothing since");
+}

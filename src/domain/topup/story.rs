@@ -59,6 +59,9 @@ steps! {
     Unclear = "unclear" "Stripe shows a status that is not known here",
 }
 
+/// The code with which a history begins that was begun in the middle of a life.
+pub const FOUND: &str = "found";
+
 /// A top-up as its history shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Face {

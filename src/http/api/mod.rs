@@ -7,6 +7,7 @@ pub(super) mod events;
 pub(super) mod funds;
 pub(super) mod keys;
 pub(super) mod onboarding_links;
+pub(super) mod platform;
 pub(super) mod releases;
 pub(super) mod stream;
 pub(super) mod topups;

@@ -1,28 +1,124 @@
-//! `/v1/topups`: top-ups and whether their money has arrived.
+//! `/v1/topups`: ordering top-ups, calling them off, and whether their money has arrived.
 
-use std::collections::BTreeMap;
+mod request;
+pub(in crate::http) mod shown;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Serialize;
 use time::OffsetDateTime;
-use utoipa::ToSchema;
 
+use self::request::TopupRequest;
+use self::shown::{Found, OrderedTopup, Topup, TopupWithHistory};
+use super::{Answer, ReasonRequest, told};
 use crate::domain::ids;
-use crate::http::auth::Reader;
-use crate::http::error::Problem;
-use crate::http::extract::Id;
+use crate::domain::money::Currency;
+use crate::domain::topup::Status;
+use crate::flows::cancel_topup::{self, CancelError};
+use crate::flows::request_topup::{self, Render};
+use crate::http::auth::{Operator, Reader};
+use crate::http::error::{Code, Problem};
+use crate::http::extract::{Body, Fields, Id, OptionalBody, text};
+use crate::http::idempotency::{Key, MayRepeat, MustRepeat};
 use crate::http::query::{List, Paging, Params};
-use crate::http::refusals::{AnyCall, Refuses, TopupUnknown};
+use crate::http::refusals::{
+    AnyCall, AnyOrder, IdempotencyKeyRequired, Refuses, StripeRefused, StripeUnavailable, TopupState,
+    TopupUnknown,
+};
 use crate::http::state::Shared;
-use crate::http::words::{CurrencyCode, Instant, TopupId};
+use crate::http::words::{self, TopupId, TopupOrIntentId, TopupStatus};
 use crate::store::views;
 
-/// A top-up, and whether its money has arrived
+/// A top-up ordered
+///
+/// The bank is debited once for an Idempotency-Key. Where Stripe gives no definite answer this says 202: repeat the
+/// request with the same key, and it goes on where it stopped; an event or a list may tell in between. The key of an
+/// order that Stripe refused is free again.
+#[utoipa::path(
+    post, path = "/v1/topups", tag = "topups", operation_id = "create_topup",
+    params(MustRepeat),
+    request_body = TopupRequest,
+    responses(
+        (status = 201, description = "The top-up.", body = Topup),
+        (status = 202, description = "It is not known yet whether Stripe made it.", body = OrderedTopup),
+        Refuses<(AnyOrder, IdempotencyKeyRequired, StripeRefused, StripeUnavailable)>,
+    ),
+    security(("key" = ["operate"])),
+)]
+pub(in crate::http) async fn create(
+    State(state): State<Shared>,
+    Operator(actor): Operator,
+    key: Key,
+    params: Params,
+    Body(body): Body,
+) -> Result<Answer, Problem> {
+    params.finish()?;
+    let once = key.required(&body)?;
+    let request = request::read(body)?;
+    let render = Render { topup: shown::topup, unknown: shown::ordered };
+    let ordered = request_topup::create(&state.ctx, &actor, &once, request, render).await?;
+    state.wake.notify_one();
+    told(ordered)
+}
+
+/// Calls a top-up off, as long as the bank has not paid
+///
+/// One that was called off before stays so.
+#[utoipa::path(
+    post, path = "/v1/topups/{tu}/cancel", tag = "topups", operation_id = "cancel_topup",
+    params(("tu" = TopupId, Path, description = "The top-up."), MayRepeat),
+    request_body = Option<ReasonRequest>,
+    responses(
+        (status = 200, description = "The top-up as it is now.", body = Topup),
+        Refuses<(AnyOrder, TopupUnknown, TopupState, StripeRefused, StripeUnavailable)>,
+    ),
+    security(("key" = ["operate"])),
+)]
+pub(in crate::http) async fn cancel(
+    State(state): State<Shared>,
+    Operator(actor): Operator,
+    Id(id): Id,
+    key: Key,
+    params: Params,
+    OptionalBody(body): OptionalBody,
+) -> Result<Answer, Problem> {
+    params.finish()?;
+    let id = ids::TopupId::parse(&id).map_err(|_| Problem::topup_unknown())?;
+    let once = key.optional(&body);
+    let mut fields = Fields::of(body);
+    let reason = fields.optional("reason", text(500));
+    fields.finish(Some(()))?;
+    let (once, reason) = (once.as_ref(), reason.as_deref());
+    let ordered = cancel_topup::cancel(&state.ctx, &actor, once, &id, reason, shown::topup).await?;
+    state.wake.notify_one();
+    told(ordered)
+}
+
+impl From<CancelError> for Problem {
+    fn from(error: CancelError) -> Self {
+        match error {
+            CancelError::NotFound => Self::topup_unknown(),
+            CancelError::State(status) => {
+                let detail =
+                    format!("The top-up is {}; only a pending one can be called off.", status.as_str());
+                Self::new(Code::TopupState, detail)
+            }
+            CancelError::Refused(message) => {
+                let detail = format!("The bank is at it already; Stripe says: {message}");
+                Self::new(Code::TopupState, detail)
+            }
+            CancelError::NotDone(error) => error.into(),
+            CancelError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// A top-up with its history, and whether its money has arrived
+///
+/// By the id of an order (`tpi_…`), what came of it.
 #[utoipa::path(
     get, path = "/v1/topups/{tu}", tag = "topups", operation_id = "get_topup",
-    params(("tu" = TopupId, Path, description = "The top-up.")),
-    responses((status = 200, description = "The top-up.", body = Topup), Refuses<(AnyCall, TopupUnknown)>),
+    params(("tu" = TopupOrIntentId, Path, description = "The top-up, or the order that was to make one.")),
+    responses((status = 200, description = "The top-up.", body = Found), Refuses<(AnyCall, TopupUnknown)>),
     security(("key" = ["read"])),
 )]
 pub(in crate::http) async fn show(
@@ -30,18 +126,35 @@ pub(in crate::http) async fn show(
     _: Reader,
     Id(id): Id,
     params: Params,
-) -> Result<Json<Topup>, Problem> {
+) -> Result<Json<Found>, Problem> {
     params.finish()?;
-    let id = ids::TopupId::parse(&id).map_err(|_| Problem::topup_unknown())?;
-    let mut conn = state.connect().await?;
-    let topup = views::find_topup(&mut conn, state.ctx.livemode, id.as_str()).await?;
-    topup.map(Topup::of).map(Json).ok_or_else(Problem::topup_unknown)
+    let mut conn = state.snapshot().await?;
+    let livemode = state.ctx.livemode;
+    let mut topup = ids::TopupId::parse(&id).ok();
+    if let Ok(intent) = ids::TopupIntentId::parse(&id) {
+        let intent = views::find_topup_intent(&mut conn, livemode, intent.as_str()).await?;
+        let intent = intent.ok_or_else(Problem::topup_unknown)?;
+        if intent.topup.is_none() {
+            return Ok(Json(Found::Ordered(OrderedTopup::of(&intent))));
+        }
+        topup = intent.topup;
+    }
+    let id = topup.ok_or_else(Problem::topup_unknown)?;
+    let topup = views::find_topup(&mut conn, livemode, id.as_str()).await?;
+    let topup = topup.ok_or_else(Problem::topup_unknown)?;
+    let history = views::list_topup_changes(&mut conn, livemode, id.as_str()).await?;
+    Ok(Json(Found::Topup(TopupWithHistory::of(topup, history))))
 }
 
 /// Top-ups, those first that were heard of last
 #[utoipa::path(
     get, path = "/v1/topups", tag = "topups", operation_id = "list_topups",
-    params(Paging),
+    params(
+        Paging,
+        ("status" = Option<TopupStatus>, Query, description = "Only those with this status."),
+        ("settled" = Option<bool>, Query, description = "Only those whose money has arrived, or only the others."),
+        ("currency" = Option<words::Currency>, Query, description = "Only those in this currency."),
+    ),
     responses((status = 200, description = "A page of them.", body = List<Topup>), Refuses<AnyCall>),
     security(("key" = ["read"])),
 )]
@@ -51,10 +164,22 @@ pub(in crate::http) async fn list(
     mut params: Params,
 ) -> Result<Json<List<Topup>>, Problem> {
     let page = params.page("topups", |key| place_of(key).is_some());
+    let status = params.optional("status", |word| {
+        let known = Status::ALL.into_iter().find(|status| status.as_str() == word);
+        known.map(Status::as_str).ok_or_else(|| {
+            let words: Vec<_> = Status::ALL.into_iter().map(Status::as_str).collect();
+            format!("must be one of {}", words.join(", "))
+        })
+    });
+    let settled = params.flag("settled");
+    let currency =
+        params.optional("currency", |text| Currency::parse(text).map_err(|error| error.to_string()));
     params.finish()?;
+    let currency = currency.map(|currency| currency.to_string());
+    let filter = views::TopupFilter { status, settled, currency: currency.as_deref() };
     let after = page.after.as_deref().and_then(place_of);
     let mut conn = state.connect().await?;
-    let topups = views::list_topups(&mut conn, state.ctx.livemode, after, page.to_read()).await?;
+    let topups = views::list_topups(&mut conn, state.ctx.livemode, &filter, after, page.to_read()).await?;
     Ok(Json(page.of(topups, place, |topup| Some(Topup::of(topup.clone())))))
 }
 
@@ -67,90 +192,4 @@ fn place_of(key: &str) -> Option<(OffsetDateTime, &str)> {
     let (at, id) = key.split_once(' ')?;
     let at = OffsetDateTime::from_unix_timestamp_nanos(at.parse().ok()?).ok()?;
     ids::TopupId::parse(id).ok().map(|_| (at, id))
-}
-
-/// Money on its way in.
-#[derive(Debug, Serialize, ToSchema)]
-pub(in crate::http) struct Topup {
-    #[schema(value_type = TopupId)]
-    id: String,
-    livemode: bool,
-    /// Stripe's word: `pending`, `succeeded`, `failed`, `canceled`, `reversed`, or one that is new.
-    #[schema(example = "succeeded")]
-    status: String,
-    /// Asked of the bank, in minor units.
-    #[schema(example = 500_000)]
-    amount: i64,
-    #[schema(value_type = CurrencyCode)]
-    currency: String,
-    /// Whether its money has arrived.
-    settled: bool,
-    settled_at: Option<Instant>,
-    /// Settled before Sluicegate was to count it: shown, but not money to release.
-    excluded: bool,
-    /// What it counts for as money to release, in minor units of `counted_currency`.
-    counted_amount: i64,
-    #[schema(value_type = Option<CurrencyCode>)]
-    counted_currency: Option<String>,
-    /// When its money is available, as its balance transaction says.
-    available_on: Option<Instant>,
-    /// The same by Stripe's forecast, before there is a balance transaction.
-    expected_availability_date: Option<Instant>,
-    /// Why the bank refused.
-    failure: Option<BankFailure>,
-    description: Option<String>,
-    /// On the bank's statement.
-    statement_descriptor: Option<String>,
-    transfer_group: Option<String>,
-    metadata: BTreeMap<String, String>,
-    #[schema(example = "txn_1RVbKzLkdIwHu7ix")]
-    balance_transaction: Option<String>,
-    /// When this was so.
-    as_of: Instant,
-    /// The event that told, or `api` where Stripe was asked.
-    #[schema(example = "evt_1RVbKzLkdIwHu7ix")]
-    source: String,
-    /// When it was made at Stripe.
-    created: Option<Instant>,
-    /// When it was first heard of here.
-    first_seen: Instant,
-}
-
-/// Why the bank refused, in Stripe's words.
-#[derive(Debug, Serialize, ToSchema)]
-struct BankFailure {
-    #[schema(example = "insufficient_funds")]
-    code: String,
-    message: Option<String>,
-}
-
-impl Topup {
-    /// As it is shown.
-    pub(in crate::http) fn of(topup: views::Topup) -> Self {
-        let failure = topup.failure_code.map(|code| BankFailure { code, message: topup.failure_message });
-        Self {
-            id: topup.id,
-            livemode: topup.livemode,
-            status: topup.status,
-            amount: topup.amount,
-            currency: topup.currency,
-            settled: topup.settled,
-            settled_at: Instant::maybe(topup.settled_at),
-            excluded: topup.excluded.unwrap_or(false),
-            counted_amount: topup.booked_amount,
-            counted_currency: topup.booked_currency,
-            available_on: Instant::maybe(topup.proof_available_on),
-            expected_availability_date: Instant::maybe(topup.expected_availability_date),
-            failure,
-            description: topup.description,
-            statement_descriptor: topup.statement_descriptor,
-            transfer_group: topup.transfer_group,
-            metadata: topup.metadata.0,
-            balance_transaction: topup.balance_transaction,
-            as_of: Instant::second(topup.as_of),
-            source: topup.source,
-            created: Instant::maybe(topup.stripe_created),
-            first_seen: Instant::of(topup.first_seen),
-        }
-    }
 }

@@ -45,6 +45,8 @@ pub struct Gauges {
     pub waiting: Vec<Waiting>,
     /// Money.
     pub funds: Vec<Currency>,
+    /// Orders for top-ups of which it is not known what came of them.
+    pub unknown_topups: i64,
     /// Stripe pays the platform's own balance out by itself; none where that is not known.
     pub payouts_automatic: Option<bool>,
 }
@@ -63,7 +65,10 @@ pub async fn gauges(pool: &PgPool, livemode: bool, now: OffsetDateTime) -> Resul
         select reason, currency, count(*) as count, sum(amount)::bigint as amount
         from transfers, unnest(waiting_on) as w (reason)
         where livemode = $1 and status in ('waiting', 'releasing') group by 1, 2";
+    const UNKNOWN: &str = "-- gauge_unknown_topups
+        select count(*) from topup_intents where livemode = $1 and status = 'open'";
     let mut conn = pool.acquire().await?;
+    let unknown_topups = sqlx::query_scalar(UNKNOWN).bind(livemode).fetch_one(&mut *conn).await?;
     let (oldest_due, dead_letters, events_complete_to) =
         sqlx::query_as(LAG).bind(livemode).fetch_one(&mut *conn).await?;
     let tasks = sqlx::query_as(TASKS).bind(now).fetch_all(&mut *conn).await?;
@@ -71,5 +76,14 @@ pub async fn gauges(pool: &PgPool, livemode: bool, now: OffsetDateTime) -> Resul
     let payouts_automatic = platforms::get(&mut conn, livemode).await?.payouts().automatic();
     drop(conn);
     let funds = super::funds(pool, livemode).await?.currencies;
-    Ok(Gauges { oldest_due, events_complete_to, dead_letters, tasks, waiting, funds, payouts_automatic })
+    Ok(Gauges {
+        oldest_due,
+        events_complete_to,
+        dead_letters,
+        tasks,
+        waiting,
+        funds,
+        payouts_automatic,
+        unknown_topups,
+    })
 }

@@ -6,7 +6,7 @@ use sqlx::types::Json;
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{FromRow, PgConnection, PgPool};
 
-use super::StoreError;
+use super::{HISTORY, StoreError};
 
 /// A top-up that something described.
 #[derive(Clone, Debug, FromRow)]
@@ -46,6 +46,8 @@ pub struct Topup {
     pub source: String,
     /// When its money is, or was, to be available.
     pub proof_available_on: Option<OffsetDateTime>,
+    /// `pending` or `available`, once its balance transaction told.
+    pub proof_status: Option<String>,
     /// The currency in which its money lands, once its balance transaction told.
     pub proof_currency: Option<String>,
     /// Its money has arrived.
@@ -84,20 +86,69 @@ pub async fn list_topups_by_ids(
     Ok(sqlx::query_as(SQL).bind(livemode).bind(ids).fetch_all(conn).await?)
 }
 
+/// Which top-ups to list; a none narrows nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TopupFilter<'a> {
+    /// With this status.
+    pub status: Option<&'a str>,
+    /// Whose money has arrived, or has not.
+    pub settled: Option<bool>,
+    /// In this currency.
+    pub currency: Option<&'a str>,
+}
+
 /// Top-ups by when they were first heard of, the newest first, from below `after`.
 pub async fn list_topups(
     conn: &mut PgConnection,
     livemode: bool,
+    filter: &TopupFilter<'_>,
     after: Option<(OffsetDateTime, &str)>,
     limit: i64,
 ) -> Result<Vec<Topup>, StoreError> {
     const SQL: &str = "-- list_topups
         select * from topups
         where livemode = $1 and known and ($2::timestamptz is null or (first_seen, topup) < ($2, $3))
+            and ($5::text is null or status = $5) and ($6::bool is null or settled = $6)
+            and ($7::text is null or currency = $7)
         order by first_seen desc, topup desc limit $4";
     let query =
         sqlx::query_as(SQL).bind(livemode).bind(after.map(|(at, _)| at)).bind(after.map(|(_, id)| id));
-    Ok(query.bind(limit).persistent(false).fetch_all(conn).await?)
+    let query = query.bind(limit).bind(filter.status).bind(filter.settled).bind(filter.currency);
+    Ok(query.persistent(false).fetch_all(conn).await?)
+}
+
+/// What a top-up became, and by what evidence.
+#[derive(Clone, Debug, FromRow)]
+pub struct TopupChange {
+    /// When it was recorded.
+    pub at: OffsetDateTime,
+    /// When it was true.
+    pub as_of: OffsetDateTime,
+    /// An event id, or `api`.
+    pub source: String,
+    /// Stripe's word.
+    pub status: String,
+    /// Its money had arrived.
+    pub settled: bool,
+    /// What changed, in codes.
+    pub steps: Vec<String>,
+    /// The same in words.
+    pub reason: String,
+}
+
+/// The latest changes of a top-up, oldest first.
+pub async fn list_topup_changes(
+    conn: &mut PgConnection,
+    livemode: bool,
+    id: &str,
+) -> Result<Vec<TopupChange>, StoreError> {
+    const SQL: &str = "-- list_topup_changes
+        select at, as_of, source, status, settled, steps, reason from topup_changes
+        where livemode = $1 and topup = $2 order by id desc limit $3";
+    let query = sqlx::query_as(SQL).bind(livemode).bind(id).bind(HISTORY);
+    let mut changes: Vec<TopupChange> = query.fetch_all(conn).await?;
+    changes.reverse();
+    Ok(changes)
 }
 
 /// One currency's money.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
@@ -11,13 +11,10 @@ use crate::domain::ids::{AccountId, TopupId};
 use crate::domain::money::{Currency, MoneyError};
 use crate::flows::request_transfer::Request;
 use crate::http::error::Problem;
-use crate::http::extract::{Fields, escaped, instant, text};
+use crate::http::extract::{Fields, instant, text};
+use crate::http::metadata;
 use crate::http::words::{self, Amount, Label, Moment};
 
-/// Stripe takes fifty pairs, and one is ours.
-const MOST_PAIRS: usize = 49;
-const LONGEST_NAME: usize = 40;
-const LONGEST_VALUE: usize = 500;
 /// The pair by which a transfer at Stripe is known as ours.
 const OURS: &str = "sluicegate_transfer";
 const PRIORITIES: std::ops::RangeInclusive<i64> = -1_000..=1_000;
@@ -64,15 +61,7 @@ pub(super) struct BatchRequest {
 }
 
 fn metadata_schema() -> RefOr<Schema> {
-    let name = json!({
-        "minLength": 1, "maxLength": LONGEST_NAME, "pattern": "^[^\\[\\]\\u0000-\\u001f\\u007f-\\u009f]*$",
-        "not": {"const": OURS},
-    });
-    words::schema(json!({
-        "type": ["object", "null"], "maxProperties": MOST_PAIRS, "propertyNames": name,
-        "additionalProperties": {"type": "string", "maxLength": LONGEST_VALUE, "pattern": words::PLAIN},
-        "description": "Sent to Stripe.", "example": {"invoice": "2026-117"},
-    }))
+    metadata::schema(OURS)
 }
 
 /// Reads the body of `POST /v1/transfers`.
@@ -87,7 +76,7 @@ pub(super) fn read(body: Map<String, Value>) -> Result<Request, Problem> {
     let topup = fields.optional("topup", |text| TopupId::parse(text).map_err(|error| error.to_string()));
     let transfer_group = fields.optional("transfer_group", group);
     let description = fields.optional("description", text(1_000));
-    let metadata = metadata(&mut fields);
+    let metadata = metadata::read(&mut fields, OURS);
     let release_after = fields.optional("release_after", instant);
     let priority = priority(&mut fields);
     let whole =
@@ -167,44 +156,10 @@ fn priority(fields: &mut Fields) -> i32 {
     }
 }
 
-fn metadata(fields: &mut Fields) -> BTreeMap<String, String> {
-    let mut pairs = BTreeMap::new();
-    match fields.take("metadata") {
-        None => {}
-        Some(Value::Object(map)) => {
-            if map.len() > MOST_PAIRS {
-                fields.wrong("/metadata", format!("must have {MOST_PAIRS} pairs at most"));
-            }
-            for (name, value) in map {
-                match pair(&name, &value) {
-                    Ok(value) => {
-                        pairs.insert(name, value);
-                    }
-                    Err(detail) => fields.wrong(format!("/metadata/{}", escaped(&name)), detail),
-                }
-            }
-        }
-        Some(_) => fields.wrong("/metadata", "must be an object of strings"),
-    }
-    pairs
-}
-
-fn pair(name: &str, value: &Value) -> Result<String, String> {
-    if name == OURS {
-        return Err("is Sluicegate's own; leave it out".to_owned());
-    }
-    if !(1..=LONGEST_NAME).contains(&name.chars().count()) || name.contains(['[', ']']) {
-        return Err(format!("must have a name of 1 to {LONGEST_NAME} characters without `[` and `]`"));
-    }
-    match value.as_str() {
-        Some(text) if text.chars().count() <= LONGEST_VALUE => Ok(text.to_owned()),
-        _ => Err(format!("must be a string of {LONGEST_VALUE} characters at most")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     /// What is read of a request; the document must say beforehand whether it will be.
     fn asked(changes: Value) -> Result<Request, Problem> {
@@ -234,7 +189,8 @@ mod tests {
 
     #[test]
     fn each_wrong_field_is_named_by_its_pointer() {
-        let many: Map<String, Value> = (0..=MOST_PAIRS).map(|i| (i.to_string(), json!(""))).collect();
+        let many: Map<String, Value> =
+            (0..=metadata::MOST_PAIRS).map(|i| (i.to_string(), json!(""))).collect();
         let rows = [
             (json!({"destination": "tu_1"}), "/destination"),
             (json!({"destination": null}), "/destination"),
