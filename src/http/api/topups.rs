@@ -143,7 +143,7 @@ pub(in crate::http) async fn show(
     let topup = views::find_topup(&mut conn, livemode, id.as_str()).await?;
     let topup = topup.ok_or_else(Problem::topup_unknown)?;
     let history = views::list_topup_changes(&mut conn, livemode, id.as_str()).await?;
-    Ok(Json(Found::Topup(TopupWithHistory::of(topup, history))))
+    Ok(Json(Found::Topup(Box::new(TopupWithHistory::of(topup, history)))))
 }
 
 /// Top-ups, those first that were heard of last

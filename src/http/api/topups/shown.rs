@@ -257,7 +257,7 @@ pub(super) fn ordered(intent: &TopupIntent) -> Value {
 #[serde(untagged)]
 pub(in crate::http) enum Found {
     /// A top-up.
-    Topup(TopupWithHistory),
+    Topup(Box<TopupWithHistory>),
     /// An order without one.
     Ordered(OrderedTopup),
 }
