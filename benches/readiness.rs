@@ -99,6 +99,7 @@ fn plan(url: &str, stripe: String) -> Plan {
         connections: 10,
         listen: "127.0.0.1:0".parse().unwrap(),
         ops_listen: None,
+        public_url: None,
         admin_key: Some(KEY.to_owned().into()),
         stripe: ClientConfig {
             base: stripe,

@@ -132,7 +132,9 @@ async fn every_change_is_told_as_its_own_get_shows_it() {
     assert_eq!(last[account.as_str()].name, "readiness");
     assert_eq!(last[account.as_str()].data, shown(format!("/v1/accounts/{account}/readiness")).await);
     assert_eq!(last[topup.as_str()].name, "topup");
-    assert_eq!(last[topup.as_str()].data, shown(format!("/v1/topups/{topup}")).await);
+    let mut money_in = shown(format!("/v1/topups/{topup}")).await;
+    money_in.as_object_mut().unwrap().remove("history");
+    assert_eq!(last[topup.as_str()].data, money_in);
     let mut transfer = shown(format!("/v1/transfers/{id}")).await;
     for more in ["history", "reversals", "attempts"] {
         transfer.as_object_mut().unwrap().remove(more);
