@@ -83,7 +83,8 @@ pub(super) fn create(world: &mut World, request: &Request<'_>) -> Result<Value, 
     if let Some(version) = api_version.as_deref().filter(|version| !is_version(version)) {
         return Err(Refusal::invalid("api_version", None, format!("Invalid Stripe API version: {version}")));
     }
-    let secret = world.new_id("whsec_");
+    // As long as Stripe's.
+    let secret = format!("{}{}", world.new_id("whsec_"), &world.new_id("")[..10]);
     // A secret of the sandbox's own making is well formed; were it not, nothing is made.
     let Ok(signing) = SigningSecret::parse(&secret) else {
         return Err(Refusal::executed(500, None, "No signing secret could be made."));

@@ -73,9 +73,12 @@ async fn where_all_is_well_it_says_so_and_ends_with_0() {
     before.assert("private_cluster", "ok", "the first start makes one");
     before.assert("database", "warn", "not checked: there is none yet");
     assert!(!dir.exists(), "nothing was made");
-    ended(program(&["setup-webhooks"])).await.json();
+    let made = ended(program(&["setup-webhooks"])).await.json();
+    let secrets = made["STRIPE_WEBHOOK_SECRETS"].as_str().unwrap();
     assert_eq!(ended(program(&["migrate"])).await.code, 0);
-    let run = ended(program(&["doctor"])).await;
+    let mut with_theirs = program(&["doctor"]);
+    with_theirs.env("STRIPE_WEBHOOK_SECRETS", secrets);
+    let run = ended(with_theirs).await;
     let well = Examined::of(&run);
     assert_eq!((well.code, &well.told["verdict"]), (0, &json!("ok")), "{run:?}");
     well.assert("private_cluster", "ok", "stopped; started for this look");
