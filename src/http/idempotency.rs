@@ -33,7 +33,7 @@ pub(super) enum MayRepeat {}
 
 /// The same, where it must be sent.
 #[derive(Debug)]
-pub enum MustRepeat {}
+pub(super) enum MustRepeat {}
 
 impl IntoParams for MayRepeat {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {

@@ -25,7 +25,7 @@ macro_rules! refusals {
     ($($name:ident)*) => {$(
         /// The code of this name.
         #[derive(Debug)]
-        pub enum $name {}
+        pub(super) enum $name {}
 
         impl Refusals for $name {
             fn codes() -> Vec<Code> {

@@ -162,6 +162,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_says_which_fields_it_has() {
+        let document = crate::http::document();
+        let asked = names_reached_from_requests(&document);
+        for name in &asked {
+            let schema = &document["components"]["schemas"][name];
+            let open = schema.get("properties").is_some() && schema.get("additionalProperties").is_none();
+            assert!(!open, "{name}: unknown fields are refused, so the document must not admit them");
+        }
+        assert!(asked.contains("TransferRequest"), "{asked:?}");
+    }
+
+    #[test]
+    fn every_example_is_one() {
+        let document = crate::http::document();
+        for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+            let Some(example) = schema.get("example") else { continue };
+            assert!(crate::http::document::validator(name).is_valid(example), "{name}: {example}");
+        }
+    }
+
+    #[test]
     fn no_parameter_is_null() {
         let named = json!({"$ref": "#/components/schemas/Currency"});
         for (mut before, after) in [

@@ -186,6 +186,7 @@ fn ids(fields: &mut Fields, accounts: &[serde_json::Value]) -> Vec<ids::AccountI
 #[expect(dead_code, reason = "the schema of a body that is read by hand")]
 #[derive(ToSchema)]
 #[schema(as = AskedAccounts)]
+#[serde(deny_unknown_fields)]
 struct AskedFor {
     #[schema(value_type = Vec<AccountId>, min_items = 1, max_items = 1000)]
     accounts: (),

@@ -47,7 +47,7 @@ pub(super) struct TransferRequest {
     #[schema(value_type = Option<Moment>)]
     release_after: Option<String>,
     /// Higher goes first among those that wait for money.
-    #[schema(minimum = -1_000, maximum = 1_000, default = 0)]
+    #[schema(minimum = -1_000, maximum = 1_000)]
     priority: Option<i32>,
 }
 
