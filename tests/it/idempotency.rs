@@ -17,6 +17,8 @@ struct Setting {
     waiting: [String; 4],
     failed: String,
     released: String,
+    /// A top-up that can still be called off.
+    pending: String,
 }
 
 impl Setting {
@@ -35,7 +37,9 @@ impl Setting {
         }
         let (_, events) = world.api.get("/v1/events?type=account.updated&limit=1").await;
         let event = events["data"][0]["id"].as_str().unwrap().to_owned();
-        Setting { account, event, waiting, failed, released }
+        let pending = world.stripe.create_topup("usd", 500);
+        world.api.until(&format!("/v1/topups/{pending}"), |topup| topup["status"] == json!("pending")).await;
+        Setting { account, event, waiting, failed, released, pending }
     }
 
     /// For a route of the document: where to send it, what, and what else under the same key.
@@ -60,6 +64,13 @@ impl Setting {
             "/v1/transfers/{id}/reverse" => {
                 (about(&self.released), json!({"amount": 100}), json!({"amount": 200}))
             }
+            "/v1/topups" => (
+                template.into(),
+                json!({"amount": 5_000, "currency": "usd"}),
+                json!({"amount": 5_001, "currency": "usd"}),
+            ),
+            "/v1/topups/{tu}/cancel" => (template.replace("{tu}", &self.pending), why, other),
+            "/v1/accounts" => (template.into(), json!({"country": "US"}), json!({"country": "CA"})),
             "/v1/funds/adjustments" => (
                 template.into(),
                 json!({"currency": "usd", "amount": 1, "reason": "one"}),
@@ -84,10 +95,11 @@ fn orders() -> Vec<String> {
     let document = http::document();
     let paths = document["paths"].as_object().unwrap().iter();
     let posts = paths.filter(|(template, path)| template.starts_with("/v1/") && path.get("post").is_some());
-    // A question, which is answered anew.
+    // A question, which is answered anew, and a link, which would be used up.
+    let anew = ["/v1/accounts/readiness", "/v1/accounts/{acct}/onboarding-links"];
     posts
         .map(|(template, _)| template.clone())
-        .filter(|template| template != "/v1/accounts/readiness")
+        .filter(|template| !anew.contains(&template.as_str()))
         .collect()
 }
 
