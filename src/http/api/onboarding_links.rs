@@ -27,6 +27,7 @@ use crate::http::words::{AccountId, CollectedFields, FutureRequirements, Instant
 /// What a link is for.
 #[expect(dead_code, reason = "the schema of what `read` takes field by field")]
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(in crate::http) struct OnboardingLinkRequest {
     #[schema(value_type = Option<LinkType>)]
     r#type: Option<String>,
