@@ -3,6 +3,7 @@
 //! Concurrent deliveries share one insert and one commit. The queue in front is bounded by count and by
 //! bytes; past it the sender is told to come back, since Stripe does and memory does not.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -25,6 +26,8 @@ const BUDGET_BYTES: usize = 16 * 1024 * 1024;
 const BATCH: usize = 256;
 /// Two writers keep the disk busy; more were not faster.
 const WRITERS: usize = 2;
+/// While one writer is at work, the other leaves it at that until so many wait: an insert costs as much as ten rows.
+const FEW: usize = 16;
 
 /// A delivery that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,8 +101,9 @@ impl Intake {
     ) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let waiting = Arc::new(Mutex::new(waiting));
+        let at_work = Arc::new(AtWork::default());
         for _ in 0..WRITERS {
-            tokio::spawn(write(pool.clone(), Arc::clone(&waiting), Arc::clone(&rung)));
+            tokio::spawn(write(pool.clone(), Arc::clone(&waiting), Arc::clone(&at_work), Arc::clone(&rung)));
         }
         let budget = Arc::new(Semaphore::new(BUDGET_BYTES));
         Self { secrets: Arc::new(secrets), tolerance_s, ourselves, pool, queue, budget }
@@ -173,17 +177,65 @@ impl Intake {
     }
 }
 
+/// How many writers are storing something, and the word when one of them is done.
+#[derive(Default)]
+struct AtWork {
+    writers: AtomicUsize,
+    done: Notify,
+}
+
+/// A writer's being at work, for as long as this lives.
+struct Storing<'a>(&'a AtWork);
+
+impl<'a> Storing<'a> {
+    fn begin(at_work: &'a AtWork) -> Self {
+        at_work.writers.fetch_add(1, Ordering::AcqRel);
+        Self(at_work)
+    }
+}
+
+impl Drop for Storing<'_> {
+    fn drop(&mut self) {
+        self.0.writers.fetch_sub(1, Ordering::AcqRel);
+        self.0.done.notify_one();
+    }
+}
+
+/// Takes what has gathered; `None` once the last door is closed.
+async fn gather<'a>(
+    waiting: &Mutex<mpsc::Receiver<Waiting>>,
+    at_work: &'a AtWork,
+    batch: &mut Vec<Waiting>,
+) -> Option<Storing<'a>> {
+    let mut waiting = waiting.lock().await;
+    if waiting.recv_many(batch, BATCH).await == 0 {
+        return None;
+    }
+    while batch.len() < FEW && at_work.writers.load(Ordering::Acquire) > 0 {
+        let room = BATCH - batch.len();
+        tokio::select! {
+            more = waiting.recv_many(batch, room) => if more == 0 { break },
+            () = at_work.done.notified() => {}
+        }
+    }
+    Some(Storing::begin(at_work))
+}
+
 /// One writer: takes what has gathered, stores it in one statement, and answers each sender.
-async fn write(pool: PgPool, waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>, rung: Arc<Notify>) {
+async fn write(
+    pool: PgPool,
+    waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>,
+    at_work: Arc<AtWork>,
+    rung: Arc<Notify>,
+) {
     let mut batch = Vec::with_capacity(BATCH);
     loop {
-        if waiting.lock().await.recv_many(&mut batch, BATCH).await == 0 {
-            return;
-        }
+        let Some(storing) = gather(&waiting, &at_work, &mut batch).await else { return };
         batch.sort_by(|a, b| a.event.event_id.cmp(&b.event.event_id));
         let (events, answers): (Vec<_>, Vec<_>) =
             batch.drain(..).map(|w| (w.event, (w.answer, w._room))).unzip();
         let outcomes = store(&pool, events).await;
+        drop(storing);
         if outcomes.iter().any(|outcome| matches!(outcome, Ok(Receipt { duplicate: false }))) {
             rung.notify_one();
         }

@@ -3,7 +3,7 @@
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{Connection, FromRow, PgConnection};
 
-use super::db::StoreError;
+use super::db::{StoreError, column};
 use crate::domain::evidence::Fetched;
 
 /// An event to store.
@@ -120,24 +120,21 @@ pub async fn insert_new(conn: &mut PgConnection, batch: &[NewEvent]) -> Result<V
             where ignored is null
         )
         select event_id from stored";
-    let column = |f: fn(&NewEvent) -> String| batch.iter().map(f).collect::<Vec<_>>();
-    let optional = |f: fn(&NewEvent) -> Option<String>| batch.iter().map(f).collect::<Vec<_>>();
-    let payloads: Vec<&[u8]> = batch.iter().map(|e| e.payload.as_ref()).collect();
     let new = sqlx::query_scalar(SQL)
-        .bind(column(|e| e.event_id.clone()))
-        .bind(batch.iter().map(|e| e.created).collect::<Vec<_>>())
-        .bind(column(|e| e.kind.to_owned()))
-        .bind(column(|e| e.event_type.clone()))
-        .bind(optional(|e| e.account.clone()))
-        .bind(optional(|e| e.subject_kind.map(str::to_owned)))
-        .bind(optional(|e| e.subject.clone()))
-        .bind(batch.iter().map(|e| e.livemode).collect::<Vec<_>>())
-        .bind(optional(|e| e.api_version.clone()))
-        .bind(optional(|e| e.ignored.map(str::to_owned)))
-        .bind(batch.iter().map(|e| e.received_at).collect::<Vec<_>>())
-        .bind(optional(|e| e.signed.as_ref().map(|signed| signed.header.clone())))
-        .bind(optional(|e| e.signed.as_ref().and_then(|signed| signed.secret_label.clone())))
-        .bind(payloads)
+        .bind(column(batch, |e| e.event_id.as_str()))
+        .bind(column(batch, |e| e.created))
+        .bind(column(batch, |e| e.kind))
+        .bind(column(batch, |e| e.event_type.as_str()))
+        .bind(column(batch, |e| e.account.as_deref()))
+        .bind(column(batch, |e| e.subject_kind))
+        .bind(column(batch, |e| e.subject.as_deref()))
+        .bind(column(batch, |e| e.livemode))
+        .bind(column(batch, |e| e.api_version.as_deref()))
+        .bind(column(batch, |e| e.ignored))
+        .bind(column(batch, |e| e.received_at))
+        .bind(column(batch, |e| e.signed.as_ref().map(|signed| signed.header.as_str())))
+        .bind(column(batch, |e| e.signed.as_ref().and_then(|signed| signed.secret_label.as_deref())))
+        .bind(column(batch, |e| e.payload.as_ref()))
         .fetch_all(conn)
         .await?;
     Ok(new)
@@ -201,13 +198,16 @@ pub async fn last_seq(conn: &mut PgConnection) -> Result<i64, StoreError> {
 }
 
 /// The events with these keys, oldest `created` first.
+///
+/// The arrays stand in sub-selects here and in other statements that run all the time: Postgres would count their
+/// elements and plan each call anew, which over all partitions takes longer than to look a few keys up.
 pub async fn list_by_keys(
     conn: &mut PgConnection,
     keys: &[(String, OffsetDateTime)],
 ) -> Result<Vec<StoredEvent>, StoreError> {
     const SQL: &str = "-- list_by_keys
         select o.event_id, o.created, o.seq, o.kind, o.type, o.api_version, o.payload, o.after_seq
-        from unnest($1::text[], $2::timestamptz[]) as k (event_id, created)
+        from unnest((select $1::text[]), (select $2::timestamptz[])) as k (event_id, created)
         join outbox o on o.event_id = k.event_id and o.created = k.created
         order by o.created, o.seq";
     let ids: Vec<&str> = keys.iter().map(|(id, _)| id.as_str()).collect();
