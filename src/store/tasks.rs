@@ -99,7 +99,7 @@ pub async fn claim_fresh(
 ) -> Result<Vec<Fresh>, StoreError> {
     const SQL: &str = "-- claim_fresh
         select id, kind, subject, event_id, event_created from tasks
-        where id >= $3 and livemode = $1 and not alone and token is null and kind = any($2)
+        where id >= $3 and livemode = $1 and not alone and token is null and kind = any ((select $2::text[])::text[])
         order by id limit $4 for update skip locked";
     let rows = sqlx::query_as(SQL).bind(livemode).bind(kinds).bind(from_id).bind(limit);
     Ok(rows.fetch_all(conn).await?)
@@ -108,7 +108,7 @@ pub async fn claim_fresh(
 /// Ends the work on fresh events whose rows this transaction has locked.
 pub async fn finish_fresh(conn: &mut PgConnection, ids: &[i64]) -> Result<(), StoreError> {
     const SQL: &str = "-- finish_fresh
-        delete from tasks where id = any($1)";
+        delete from tasks where id = any ((select $1::bigint[])::bigint[])";
     sqlx::query(SQL).bind(ids).execute(conn).await?;
     Ok(())
 }
@@ -120,7 +120,7 @@ pub async fn leave_alone(
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- leave_alone
-        update tasks set alone = true, run_at = least(run_at, $2) where id = any($1) and token is null";
+        update tasks set alone = true, run_at = least(run_at, $2) where id = any ((select $1::bigint[])::bigint[]) and token is null";
     sqlx::query(SQL).bind(ids).bind(now).execute(conn).await?;
     Ok(())
 }
@@ -161,7 +161,7 @@ pub async fn void_orphans(conn: &mut PgConnection, now: OffsetDateTime) -> Resul
 /// Whether the lease still holds; locks its rows, so that it holds until the transaction ends.
 pub async fn hold(conn: &mut PgConnection, lease: &Lease, now: OffsetDateTime) -> Result<bool, StoreError> {
     const SQL: &str = "-- hold
-        select id from tasks where id = any($1) and token = $2 and run_at > $3 order by id for update";
+        select id from tasks where id = any ((select $1::bigint[])::bigint[]) and token = $2 and run_at > $3 order by id for update";
     let held: Vec<i64> =
         sqlx::query_scalar(SQL).bind(&lease.ids).bind(lease.token).bind(now).fetch_all(conn).await?;
     Ok(held.len() == lease.ids.len())
@@ -179,7 +179,7 @@ pub async fn finish(
     const SQL: &str = "-- finish
         with held as materialized (
             select id, least(next_at, $4) as again_at from tasks
-            where id = any($1) and token = $2 and run_at > $3 order by id for update
+            where id = any ((select $1::bigint[])::bigint[]) and token = $2 and run_at > $3 order by id for update
         ), gone as (
             delete from tasks using held where tasks.id = held.id and held.again_at is null returning tasks.id
         ), again as (
@@ -210,7 +210,7 @@ pub async fn fail(
     const SQL: &str = "-- fail
         update tasks set token = null, holder = null, run_at = greatest(least(next_at, $3), $5), next_at = null,
             not_before = $5, attempts = attempts + 1, failure = $4
-        where id = any($1) and token = $2";
+        where id = any ((select $1::bigint[])::bigint[]) and token = $2";
     let query = sqlx::query(SQL).bind(&lease.ids).bind(lease.token).bind(run_at).bind(reason);
     query.bind(not_before).execute(conn).await?;
     Ok(())
@@ -224,7 +224,7 @@ pub async fn give_back(
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- give_back
         update tasks set token = null, holder = null, run_at = greatest(least(next_at, $3), not_before), next_at = null
-        where id = any($1) and token = $2";
+        where id = any ((select $1::bigint[])::bigint[]) and token = $2";
     sqlx::query(SQL).bind(&lease.ids).bind(lease.token).bind(now).execute(conn).await?;
     Ok(())
 }
@@ -247,7 +247,8 @@ pub async fn bury(
     Ok(())
 }
 
-/// Rings the timers of these subjects. A subject that is being worked on runs again afterwards.
+/// Rings the timers of these subjects. A subject that is being worked on runs again afterwards. A timer that is due
+/// early enough is only locked, so that nobody takes it before this transaction has ended: that costs no write.
 pub async fn ring(
     conn: &mut PgConnection,
     kind: Kind,
@@ -271,7 +272,9 @@ pub async fn ring_each(
         select $1, subject, $2, at from unnest($3::text[], $4::timestamptz[]) as s (subject, at) order by subject
         on conflict (kind, subject, livemode) where event_id is null do update set
             run_at = case when tasks.token is null then greatest(least(tasks.run_at, excluded.run_at), tasks.not_before) else tasks.run_at end,
-            next_at = case when tasks.token is null then null else least(tasks.next_at, excluded.run_at) end";
+            next_at = case when tasks.token is null then null else least(tasks.next_at, excluded.run_at) end
+        where case when tasks.token is null then tasks.run_at > excluded.run_at
+            else tasks.next_at is null or tasks.next_at > excluded.run_at end";
     if subjects.is_empty() {
         return Ok(());
     }
@@ -291,7 +294,9 @@ pub async fn ring_open_transfers(
         where livemode = $1 and status in ('waiting', 'releasing') order by id
         on conflict (kind, subject, livemode) where event_id is null do update set
             run_at = case when tasks.token is null then greatest(least(tasks.run_at, excluded.run_at), tasks.not_before) else tasks.run_at end,
-            next_at = case when tasks.token is null then null else least(tasks.next_at, excluded.run_at) end";
+            next_at = case when tasks.token is null then null else least(tasks.next_at, excluded.run_at) end
+        where case when tasks.token is null then tasks.run_at > excluded.run_at
+            else tasks.next_at is null or tasks.next_at > excluded.run_at end";
     sqlx::query(SQL).bind(livemode).bind(at).execute(conn).await?;
     Ok(())
 }

@@ -81,7 +81,7 @@ pub async fn list_accounts_by_ids(
     ids: &[&str],
 ) -> Result<Vec<Account>, StoreError> {
     const SQL: &str = "-- view_accounts_by_ids
-        select * from accounts where livemode = $1 and account = any($2)";
+        select * from accounts where livemode = $1 and account = any ((select $2::text[])::text[])";
     let rows: Vec<Row> = sqlx::query_as(SQL).bind(livemode).bind(ids).fetch_all(conn).await?;
     Ok(rows.into_iter().map(Row::read).collect())
 }
