@@ -56,6 +56,10 @@ async fn fetch(ctx: &Context, id: &StripeTransferId) -> Result<(), FlowError> {
 async fn record(ctx: &Context, seen: &wire::Transfer, cause: &str) -> Result<(), FlowError> {
     let mut tx = ctx.pool.begin().await?;
     let Some(id) = transfer_evidence::known_as(&mut tx, seen).await? else { return Ok(()) };
+    // Most events tell what the answer to our own call has told before: the books need not be held for those.
+    if transfer_evidence::is_booked(&mut tx, ctx, &id, seen).await? {
+        return Ok(());
+    }
     match transfer_evidence::record(&mut tx, ctx, &id, seen, cause, ctx.clock.now()).await? {
         Recorded::Booked => tx.commit().await?,
         Recorded::Mismatch => {}

@@ -76,6 +76,23 @@ pub enum Recorded {
     NotOurs,
 }
 
+/// Whether all that is seen of a transfer was booked before. What was booked is never taken back, so that this needs
+/// no lock.
+pub async fn is_booked(
+    conn: &mut PgConnection,
+    ctx: &Context,
+    id: &TransferId,
+    seen: &wire::Transfer,
+) -> Result<bool, StoreError> {
+    let Ok(currency) = Currency::parse(&seen.currency) else { return Ok(false) };
+    let held = transfers::find(conn, id.as_str()).await?;
+    Ok(held.is_some_and(|held| {
+        held.stripe_transfer.is_some()
+            && seen.amount_reversed <= held.amount_reversed_minor
+            && matches(ctx, &held, seen, currency)
+    }))
+}
+
 /// Books a transfer that exists at Stripe.
 pub async fn record(
     tx: &mut PgConnection,

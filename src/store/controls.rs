@@ -137,6 +137,10 @@ pub async fn lock_funds(
     const SQL: &str = "-- lock_funds
         select stopped_at, stop_checks, overdrawn from funds where livemode = $1 and currency = $2
         for no key update";
+    let lock = sqlx::query_as(SQL).bind(livemode).bind(currency.as_str());
+    if let Some(funds) = lock.fetch_optional(&mut *conn).await? {
+        return Ok(funds);
+    }
     ensure_funds(conn, livemode, currency).await?;
     Ok(sqlx::query_as(SQL).bind(livemode).bind(currency.as_str()).fetch_one(conn).await?)
 }

@@ -23,35 +23,39 @@ pub async fn post(
         select $1, $2, kind, lot from unnest($3::text[], $4::text[]) as l (kind, lot)
         on conflict do nothing";
     const SQL: &str = "-- post_entry
-        with entry as (
-            insert into ledger_entries (kind, reference, transfer, at) values ($1, $2, $3, $4) returning id
+        with lines as materialized (
+            select a.id as account, l.amount
+            from unnest($7::text[], $8::text[], $9::bigint[]) as l (kind, lot, amount)
+            join ledger_accounts a on a.livemode = $5 and a.currency = $6 and a.kind = l.kind and a.lot = l.lot
+        ), entry as (
+            insert into ledger_entries (kind, reference, transfer, at) select $1, $2, $3, $4
+            where (select count(*) from lines) = cardinality($7::text[]) returning id
         )
         insert into ledger_postings (entry, account, amount)
-        select entry.id, a.id, l.amount
-        from entry, unnest($7::text[], $8::text[], $9::bigint[]) as l (kind, lot, amount)
-        join ledger_accounts a on a.livemode = $5 and a.currency = $6 and a.kind = l.kind and a.lot = l.lot";
+        select entry.id, lines.account, lines.amount from entry, lines";
     let kinds: Vec<&str> = entry.postings.iter().map(|p| p.place.as_str()).collect();
     let lots: Vec<&str> = entry.postings.iter().map(|p| p.lot.as_str()).collect();
     let amounts: Vec<i64> = entry.postings.iter().map(|p| p.amount_minor).collect();
-    sqlx::query(ACCOUNTS)
-        .bind(livemode)
-        .bind(currency.as_str())
-        .bind(&kinds)
-        .bind(&lots)
-        .execute(&mut *conn)
-        .await?;
-    sqlx::query(SQL)
-        .bind(entry.kind.as_str())
-        .bind(&entry.reference)
-        .bind(entry.transfer.as_ref().map(|id| id.as_str()))
-        .bind(at)
-        .bind(livemode)
-        .bind(currency.as_str())
-        .bind(&kinds)
-        .bind(&lots)
-        .bind(&amounts)
-        .execute(conn)
-        .await?;
+    let book = || {
+        sqlx::query(SQL)
+            .bind(entry.kind.as_str())
+            .bind(&entry.reference)
+            .bind(entry.transfer.as_ref().map(|id| id.as_str()))
+            .bind(at)
+            .bind(livemode)
+            .bind(currency.as_str())
+            .bind(&kinds)
+            .bind(&lots)
+            .bind(&amounts)
+    };
+    // Nearly always all of its accounts are there; where one is not, nothing was written.
+    let booked = book().execute(&mut *conn).await?.rows_affected();
+    if booked > 0 || entry.postings.is_empty() {
+        return Ok(());
+    }
+    let accounts = sqlx::query(ACCOUNTS).bind(livemode).bind(currency.as_str()).bind(&kinds).bind(&lots);
+    accounts.execute(&mut *conn).await?;
+    book().execute(conn).await?;
     Ok(())
 }
 

@@ -213,6 +213,23 @@ impl<'a> Change<'a> {
     }
 }
 
+impl Change<'_> {
+    /// Whether, beside what is shown, all stays as it is: most looks at a transfer end so, and its row is dear to write.
+    fn changes_nothing_of(&self, transfer: &Transfer) -> bool {
+        let failure = transfer.failure.as_ref().map(|(code, text)| (code.as_str(), text.as_str()));
+        // Being passed over may end with any look.
+        transfer.passed_over_at.is_none()
+            && self.fundable == transfer.fundable
+            && self.expected_release_at == transfer.expected_release_at
+            && self.generation == transfer.generation
+            && self.reservations == transfer.reservations
+            && self.counted_on == transfer.counted_on
+            && self.look_up_first == transfer.look_up_first
+            && self.stripe_transfer == transfer.stripe_transfer.as_ref().map(|id| id.as_str())
+            && self.failure == failure
+    }
+}
+
 /// Writes a change of a transfer that the caller has locked, and its history where status or reasons differ. While
 /// its account is asked about, one that was passed over in the line goes on being so.
 pub async fn record_change(
@@ -234,6 +251,9 @@ pub async fn record_change(
         || transfer.waiting_on != change.waiting_on
         || transfer.amount_reversed_minor != change.amount_reversed_minor;
     debug_assert!(change.waiting_on.is_sorted(), "{:?} are not in order", change.waiting_on);
+    if !seen_change && change.changes_nothing_of(transfer) {
+        return Ok(());
+    }
     let waiting_on = codes(change.waiting_on);
     sqlx::query(SQL)
         .bind(transfer.id.as_str())

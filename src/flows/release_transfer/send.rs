@@ -27,15 +27,7 @@ pub(super) async fn created(
 ) -> Result<Option<OffsetDateTime>, FlowError> {
     let mut tx = ctx.pool.begin().await?;
     let after_seq = outbox::last_seq(&mut tx).await?;
-    let recorded = transfer_evidence::record(
-        &mut tx,
-        ctx,
-        &transfer.id,
-        &answer.object,
-        "Stripe created it",
-        call.ended_at,
-    )
-    .await?;
+    // What needs no lock goes first: everybody who moves money of this currency waits for the rest.
     keep_observation(
         &mut tx,
         ctx,
@@ -44,6 +36,15 @@ pub(super) async fn created(
         &answer.raw,
         call.started_at,
         after_seq,
+        call.ended_at,
+    )
+    .await?;
+    let recorded = transfer_evidence::record(
+        &mut tx,
+        ctx,
+        &transfer.id,
+        &answer.object,
+        "Stripe created it",
         call.ended_at,
     )
     .await?;
