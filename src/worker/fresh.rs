@@ -16,6 +16,15 @@ const RESCAN: Duration = Duration::from_secs(1);
 /// And at most this part of the time is spent on it: one divided by this.
 const RESCAN_SHARE: u32 = 20;
 
+/// Fewer than these at a time cost several times as much each.
+const FEW: usize = 32;
+/// So far apart are looks that bring few: what comes meanwhile is applied with the next.
+const LINGER: Duration = Duration::from_millis(2);
+
+async fn linger(began: Instant, stop: &CancellationToken) {
+    let _ = tokio::time::timeout(LINGER.saturating_sub(began.elapsed()), stop.cancelled()).await;
+}
+
 /// From where on to look.
 ///
 /// Rows that are done stay in the index until no transaction can see them any more. Whoever always scanned from the
@@ -58,9 +67,12 @@ pub async fn run(ctx: Context, wake: Wake, stop: CancellationToken) {
         match apply_events::fresh(&ctx, from_id).await {
             Ok(taken) => {
                 mark.looked(from_id, taken.as_ref(), Instant::now(), began.elapsed());
-                if taken.is_some() {
+                if let Some(taken) = taken {
                     // What it rang for may be due now.
                     wake.ring();
+                    if taken.events < FEW {
+                        linger(began, &stop).await;
+                    }
                     continue;
                 }
                 tokio::select! {
