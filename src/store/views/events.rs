@@ -122,7 +122,7 @@ macro_rules! list_sql {
             $where,
             "
             and ($1::bigint is null or o.seq < $1)
-            and ($2::text is null or o.type = $2)
+            and ($2::text is null or (o.type = $2 and ($2 = 'account.updated' or o.type <> 'account.updated')))
             and ($3::text is null or o.account = $3)
         order by o.seq desc limit $4"
         )
