@@ -123,6 +123,7 @@ fn plan(url: &str, stripe: String) -> Plan {
         backfill_every: None,
         retention: service::RETENTION,
         roles: Roles::ALL,
+        serving: sluicegate::http::Serving::default(),
         worker: driver::Settings::default(),
     }
 }

@@ -7,6 +7,7 @@ mod completions;
 pub mod database;
 mod demo;
 mod doctor;
+mod man;
 mod output;
 mod rebuild;
 mod sandbox;
@@ -25,9 +26,12 @@ use crate::config::{self, Flags, Settings};
 use crate::store::db;
 use crate::telemetry;
 
+/// The release and the commit it was built from, where that is known.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("SLUICEGATE_BUILD"));
+
 /// Pays connected accounts on Stripe from top-ups: verified webhooks in, each transfer out exactly once.
 #[derive(Parser, Debug)]
-#[command(name = "sluicegate", version, arg_required_else_help = true)]
+#[command(name = "sluicegate", version = VERSION, arg_required_else_help = true)]
 #[command(
     after_help = "Example:\n  sluicegate demo    # everything on this machine, without a Stripe account"
 )]
@@ -100,6 +104,9 @@ enum Command {
     /// Print a script that completes commands and flags in a shell
     #[command(after_help = completions::EXAMPLES)]
     Completions(completions::Args),
+    /// Print the manual, or write it to a folder
+    #[command(after_help = man::EXAMPLES)]
+    Man(man::Args),
 }
 
 /// Why a command did not succeed: the user's words, or the world.
@@ -186,6 +193,10 @@ async fn dispatch(command: Command) -> Result<bool, Failed> {
         Command::Shell(command) => shell::run(command).await.map(|()| true),
         Command::Completions(args) => {
             completions::print(&args, &mut whole());
+            Ok(true)
+        }
+        Command::Man(args) => {
+            man::make(&args, whole())?;
             Ok(true)
         }
         Command::Simulate(args) => Ok(simulate::run(&args).await?),

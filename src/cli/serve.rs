@@ -7,7 +7,10 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{Failed, database, service, told_to_stop};
 use crate::clock::Clock;
 use crate::config::{Mode, Role, Settings, WebhookSecret};
+use crate::domain::checkup::{self, Finding};
 use crate::domain::limits::Limits;
+use crate::http::{Serving, Tls};
+use crate::store::db;
 use crate::stripe::client::ClientConfig;
 use crate::stripe::signature::SigningSecret;
 use crate::worker::driver;
@@ -17,6 +20,11 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections to Postgres of one process.
 pub(super) const CONNECTIONS: u32 = 24;
+
+/// Connections of callers at most; each costs some 40 KiB while a request is read.
+const MOST_CONNECTIONS: usize = 8192;
+/// Files for Postgres, Stripe, logs and the like.
+const OWN_FILES: usize = 128;
 
 /// Runs the service until it is told to stop.
 pub async fn run(settings: Settings) -> Result<bool, Failed> {
@@ -29,7 +37,10 @@ pub async fn run(settings: Settings) -> Result<bool, Failed> {
     println!("listening on {}", service.url());
     tracing::info!(address = %service.address, "listening on {}", service.url());
     if let Some(address) = service.ops_address {
-        println!("operations on http://{address}");
+        println!("operations on {}://{address}", service.scheme());
+    }
+    if let Ok(Finding { mend: Some(mend), found, .. }) = db::way(&database.url).map(checkup::database::way) {
+        tracing::warn!("DATABASE_URL: {found}: {mend}");
     }
     if settings.admin_key.is_none() {
         tracing::warn!("SLUICEGATE_ADMIN_KEY is not set: only keys that were made before can call the API");
@@ -74,6 +85,33 @@ pub(super) fn plan_without_stripe(settings: &Settings) -> Result<service::Plan, 
         },
     };
     assemble(settings, String::new(), stripe, false, &[])
+}
+
+/// How connections are served: no more of them than the process may have files, less what it needs itself.
+fn serving(settings: &Settings) -> Result<Serving, Failed> {
+    let tls = match (&settings.tls_cert, &settings.tls_key) {
+        (Some(cert), Some(key)) => match Tls::load(cert, key) {
+            Ok(tls) => Some(tls),
+            Err(error) => {
+                eprintln!("error: SLUICEGATE_TLS_CERT: {error}");
+                return Err(Failed::Usage);
+            }
+        },
+        _ => None,
+    };
+    let most = open_files().map(|files| files.saturating_sub(OWN_FILES).clamp(16, MOST_CONNECTIONS));
+    let fallback = Serving::default();
+    Ok(Serving { proxies: settings.trusted_proxies.clone().into(), tls, most: most.unwrap_or(fallback.most) })
+}
+
+/// How many files this process may have open, where that can be read.
+fn open_files() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(usize::MAX),
+        files => files.parse().ok(),
+    }
 }
 
 fn assemble(
@@ -124,6 +162,7 @@ fn assemble(
             worker: settings.runs(Role::Worker),
             api: settings.runs(Role::Api) || settings.runs(Role::Console),
         },
+        serving: serving(settings)?,
         worker: driver::Settings::default(),
     })
 }

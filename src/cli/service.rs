@@ -20,7 +20,7 @@ use crate::domain::limits::{Limits, ReleaseOrder};
 use crate::domain::topup::Rule;
 use crate::flows::receive::Intake;
 use crate::flows::{Context, Home, catch_up, upkeep};
-use crate::http::{self, AdminKey, AppState, Door, Live};
+use crate::http::{self, AdminKey, AppState, Door, Live, Serving};
 use crate::store::db;
 use crate::stripe::client::{Client, ClientConfig};
 use crate::stripe::signature::SigningSecret;
@@ -91,6 +91,8 @@ pub struct Plan {
     pub retention: Duration,
     /// Which parts run.
     pub roles: Roles,
+    /// How connections are served.
+    pub serving: Serving,
     /// How the worker runs.
     pub worker: driver::Settings,
 }
@@ -102,6 +104,7 @@ pub struct Running {
     pub address: SocketAddr,
     /// The bound address of the operations' side, if apart.
     pub ops_address: Option<SocketAddr>,
+    scheme: &'static str,
     stop: CancellationToken,
     parts: TaskTracker,
     pool: PgPool,
@@ -137,6 +140,7 @@ pub async fn start(plan: Plan, clock: Clock) -> anyhow::Result<Running> {
     let running = Running {
         address: listener.local_addr()?,
         ops_address: ops_listener.as_ref().map(TcpListener::local_addr).transpose()?,
+        scheme: scheme(&plan),
         stop: stop.clone(),
         parts: parts.clone(),
         pool: pool.clone(),
@@ -174,9 +178,9 @@ pub async fn start(plan: Plan, clock: Clock) -> anyhow::Result<Running> {
         onboarding: Arc::default(),
     };
     for (listener, router) in doors(listener, ops_listener, plan.roles, state) {
-        let ended = stop.clone().cancelled_owned();
+        let served = http::serve(listener, router, plan.serving.clone(), stop.clone());
         parts.spawn(async move {
-            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(ended).await {
+            if let Err(error) = served.await {
                 tracing::error!(%error, "the HTTP server ended");
             }
         });
@@ -260,9 +264,13 @@ fn public_url(plan: &Plan, address: SocketAddr) -> Option<String> {
     let here = || {
         let host =
             if address.ip().is_unspecified() { "localhost".to_owned() } else { bracketed(address.ip()) };
-        format!("http://{host}:{}", address.port())
+        format!("{}://{host}:{}", scheme(plan), address.port())
     };
     plan.public_url.clone().or_else(|| (!plan.livemode).then(here))
+}
+
+fn scheme(plan: &Plan) -> &'static str {
+    if plan.serving.tls.is_some() { "https" } else { "http" }
 }
 
 fn bracketed(ip: IpAddr) -> String {
@@ -275,7 +283,12 @@ fn bracketed(ip: IpAddr) -> String {
 impl Running {
     /// Where it listens, as a URL.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme(), self.address)
+    }
+
+    /// `https`, or `http`.
+    pub fn scheme(&self) -> &'static str {
+        self.scheme
     }
 
     /// Takes no more, finishes what is under way, and ends.

@@ -72,6 +72,9 @@ fn typed(given: &mut Given, read: &dyn Fn(&Path) -> io::Result<String>) -> Setti
         pg_bin_dir: given.take("PG_BIN_DIR", values::path),
         listen: given.take("SLUICEGATE_LISTEN", values::address).unwrap_or(LISTEN),
         ops_listen: given.take("SLUICEGATE_OPS_LISTEN", values::address),
+        trusted_proxies: given.take("SLUICEGATE_TRUSTED_PROXIES", values::networks).unwrap_or_default(),
+        tls_cert: given.take("SLUICEGATE_TLS_CERT", values::path),
+        tls_key: given.take("SLUICEGATE_TLS_KEY", values::path),
         public_url: given.take("SLUICEGATE_PUBLIC_URL", values::base_url),
         roles: given.take("SLUICEGATE_ROLES", values::roles).unwrap_or_else(|| Role::ALL.into()),
         admin_key: given.take("SLUICEGATE_ADMIN_KEY", secrets::admin_key),
@@ -122,8 +125,15 @@ fn check(settings: &Settings, given: &mut Given) {
         given.refuse("SLUICEGATE_PUBLIC_URL", mend.to_owned());
     }
     if live && values::in_clear(&settings.stripe_api_base) {
-        given
-            .warn("STRIPE_API_BASE", "sends a live key in clear to another machine: use https://".to_owned());
+        given.refuse("STRIPE_API_BASE", "would send a live key in clear: use https://".to_owned());
+    }
+    for (one, other, name) in [
+        (&settings.tls_cert, &settings.tls_key, "SLUICEGATE_TLS_KEY"),
+        (&settings.tls_key, &settings.tls_cert, "SLUICEGATE_TLS_CERT"),
+    ] {
+        if one.is_some() && other.is_none() {
+            given.refuse(name, "a certificate and its key are set together: set both, or none".to_owned());
+        }
     }
     if settings.ops_listen == Some(settings.listen) && settings.listen.port() != 0 {
         let mend = "is the address of SLUICEGATE_LISTEN: write another, or unset it to serve all on one";

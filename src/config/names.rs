@@ -31,6 +31,17 @@ pub struct Flags {
     /// need [env: SLUICEGATE_OPS_LISTEN]
     #[arg(long, value_name = "ADDR")]
     pub ops_listen: Option<String>,
+    /// Proxies whose X-Forwarded-For is believed, as addresses and networks: `10.0.0.0/8,2001:db8::1`; default:
+    /// none [env: SLUICEGATE_TRUSTED_PROXIES]
+    #[arg(long, value_name = "LIST")]
+    pub trusted_proxies: Option<String>,
+    /// PEM file of the certificate and its chain, to serve HTTPS; read again when it changes [env:
+    /// SLUICEGATE_TLS_CERT]
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<String>,
+    /// PEM file of its private key [env: SLUICEGATE_TLS_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<String>,
     /// Base of onboarding return and refresh links; HTTPS in live mode [env: SLUICEGATE_PUBLIC_URL]
     #[arg(long, value_name = "URL")]
     pub public_url: Option<String>,
@@ -160,6 +171,9 @@ pub(super) const VARIABLES: &[Variable] = &[
     one("PG_BIN_DIR", "--pg-bin-dir", |flags| flags.pg_bin_dir.as_deref()),
     one("SLUICEGATE_LISTEN", "--listen", |flags| flags.listen.as_deref()),
     one("SLUICEGATE_OPS_LISTEN", "--ops-listen", |flags| flags.ops_listen.as_deref()),
+    many("SLUICEGATE_TRUSTED_PROXIES", "--trusted-proxies", |flags| flags.trusted_proxies.as_deref()),
+    one("SLUICEGATE_TLS_CERT", "--tls-cert", |flags| flags.tls_cert.as_deref()),
+    one("SLUICEGATE_TLS_KEY", "--tls-key", |flags| flags.tls_key.as_deref()),
     one("SLUICEGATE_PUBLIC_URL", "--public-url", |flags| flags.public_url.as_deref()),
     one("STRIPE_API_BASE", "--stripe-api-base", |flags| flags.stripe_api_base.as_deref()),
     one("SLUICEGATE_SIGNATURE_TOLERANCE", "--signature-tolerance", |flags| {

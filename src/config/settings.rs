@@ -16,6 +16,7 @@ use crate::domain::account::Policy;
 use crate::domain::corridors::Corridors;
 use crate::domain::limits::ReleaseOrder;
 use crate::domain::money::Currency;
+use crate::domain::network::Network;
 use crate::domain::topup::Rule;
 
 pub(super) const DATA_DIR: &str = ".sluicegate";
@@ -97,6 +98,12 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The second, for API, metrics and console.
     pub ops_listen: Option<SocketAddr>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Certificate with chain, to serve HTTPS; given with its key or not at all.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key.
+    pub tls_key: Option<PathBuf>,
     /// Base of onboarding links, without trailing slash.
     pub public_url: Option<String>,
     /// What this process runs; never empty.

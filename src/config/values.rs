@@ -14,6 +14,7 @@ use super::{LogFormat, Role, SourceType};
 use crate::domain::account::{Condition, Policy};
 use crate::domain::limits::ReleaseOrder;
 use crate::domain::money::Currency;
+use crate::domain::network::Network;
 use crate::domain::topup::Rule;
 
 /// A value, or the mend.
@@ -27,6 +28,14 @@ pub(super) fn address(text: &str) -> Read<SocketAddr> {
         "write an IP address and a port, like `127.0.0.1:8080`, or `0.0.0.0:8080` for every interface"
             .to_owned()
     })
+}
+
+/// Comma-separated addresses and networks.
+pub(super) fn networks(text: &str) -> Read<Vec<Network>> {
+    let one = |(at, text): (usize, &str)| {
+        Network::parse(text.trim()).map_err(|error| format!("entry {}: {error}", at + 1))
+    };
+    text.split(',').enumerate().map(one).collect()
 }
 
 pub(super) fn path(text: &str) -> Read<PathBuf> {

@@ -18,6 +18,7 @@ pub mod ids;
 pub mod ledger;
 pub mod limits;
 pub mod money;
+pub mod network;
 pub mod next_step;
 pub mod onboarding;
 pub mod platform;

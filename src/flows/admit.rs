@@ -1,5 +1,7 @@
 //! Who calls, by the hash of a key's secret; and what is put on record when a key is turned away.
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 use time::Duration;
 
@@ -53,12 +55,13 @@ pub enum Cause {
     },
 }
 
-/// Puts it on record that a key was turned away from `call` (a method and a route), and how often before that
+/// Puts it on record that a key was turned away from `call` (a method and a route), from where, and how often before that
 /// was not.
 pub async fn turn_away(
     ctx: &Context,
     actor: &Actor,
     call: &str,
+    client: Option<IpAddr>,
     cause: Cause,
     unrecorded: u64,
 ) -> Result<(), StoreError> {
@@ -70,6 +73,7 @@ pub async fn turn_away(
             json!({"cause": "scope", "has": has.as_str(), "needs": needs.as_str()})
         }
     };
+    details["client"] = json!(client.map(|address| address.to_string()));
     details["not_recorded_before"] = json!(unrecorded);
     order.note(Action::CallRefused, call, &details);
     order.end(Answer { status: 200, body: Value::Null }).await?;

@@ -181,7 +181,10 @@ pub async fn in_database(url: &str, clock: &Clock, served: Served) -> InDatabase
         found
     };
     let why = match timeout(PATIENCE, asked).await {
-        Ok(Ok(found)) => return found,
+        Ok(Ok(mut found)) => {
+            found.findings.extend(db::way(url).map(database::way));
+            return found;
+        }
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
     };

@@ -6,6 +6,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
 use super::error::{Code, Problem};
+use super::serving::Client;
 use super::state::{AppState, Shared, hash};
 use crate::flows::Actor;
 use crate::flows::admit::{self, Caller, Cause, Scope};
@@ -131,7 +132,8 @@ async fn turn_away(state: &AppState, parts: &Parts, actor: &Actor, cause: Cause)
     let call = format!("{} {route}", parts.method);
     metrics::counter!("sluicegate_refused_calls_total").increment(1);
     let Some(unrecorded) = state.door.note_refusal(&actor.id, &call, state.ctx.clock.now()) else { return };
-    if let Err(error) = admit::turn_away(&state.ctx, actor, &call, cause, unrecorded).await {
+    let client = parts.extensions.get::<Client>().map(|Client(address)| *address);
+    if let Err(error) = admit::turn_away(&state.ctx, actor, &call, client, cause, unrecorded).await {
         tracing::error!(%error, key = actor.id, call, "a key was turned away, and that could not be put on record");
     }
 }

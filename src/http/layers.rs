@@ -14,6 +14,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::error::{Code, Problem, written_out};
+use super::serving::Client;
 use super::state::Shared;
 
 /// No request takes longer,
@@ -32,8 +33,10 @@ static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) async fn envelop(State(state): State<Shared>, request: Request, next: Next) -> Response {
     let request_id = request_id(request.headers());
     let path = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let client =
+        request.extensions().get::<Client>().map(|Client(address)| tracing::field::display(*address));
     let caller = tracing::field::Empty;
-    let span = tracing::info_span!("request", method = %request.method(), path, request_id, caller);
+    let span = tracing::info_span!("request", method = %request.method(), path, request_id, client, caller);
     let waits = path == READINESS;
     // Deliveries and questions come by the thousand, and the outcomes of deliveries are counted.
     let quiet = waits || matches!(path.as_str(), "/healthz" | "/readyz" | "/metrics" | "/webhooks/stripe");

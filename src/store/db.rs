@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::{Connection, PgConnection, PgPool};
+
+use crate::domain::checkup::database::Way;
 
 /// The migrations, embedded in the binary.
 pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
@@ -85,6 +87,24 @@ pub async fn connect(url: &str, size: u32) -> Result<PgPool, StoreError> {
     Ok(pool)
 }
 
+/// How the way to this database is protected.
+pub fn way(url: &str) -> Result<Way, StoreError> {
+    let options: PgConnectOptions = url.parse()?;
+    let host = options.get_host();
+    let bare = host.trim_matches(['[', ']']);
+    let here = options.get_socket().is_some()
+        || host.starts_with('/')
+        || host == "localhost"
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    Ok(match options.get_ssl_mode() {
+        _ if here => Way::Local,
+        PgSslMode::VerifyFull => Way::Verified,
+        PgSslMode::VerifyCa => Way::OfAnyHost,
+        PgSslMode::Require => Way::Unverified,
+        PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => Way::Clear,
+    })
+}
+
 /// Opens one connection.
 pub async fn connect_one(url: &str) -> Result<PgConnection, StoreError> {
     Ok(PgConnection::connect_with(&url.parse::<PgConnectOptions>()?).await?)
@@ -101,4 +121,26 @@ pub async fn is_ready(pool: &PgPool) -> Result<bool, StoreError> {
         select version from _sqlx_migrations where success";
     let applied: Vec<i64> = sqlx::query_scalar(SQL).fetch_all(pool).await?;
     Ok(MIGRATIONS.iter().all(|migration| applied.contains(&migration.version)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_checked_certificate_protects_the_way_to_another_machine() {
+        for (url, expected) in [
+            ("postgres://u@localhost/d", Way::Local),
+            ("postgres://u@127.0.0.1/d?sslmode=disable", Way::Local),
+            ("postgres://u@[::1]/d", Way::Local),
+            ("postgres://u@localhost/d?host=/run/postgresql", Way::Local),
+            ("postgres://u@db/d?sslmode=verify-full", Way::Verified),
+            ("postgres://u@db/d?sslmode=verify-ca", Way::OfAnyHost),
+            ("postgres://u@db/d?sslmode=require", Way::Unverified),
+            ("postgres://u@db/d?sslmode=prefer", Way::Clear),
+            ("postgres://u@10.0.0.1/d?sslmode=disable", Way::Clear),
+        ] {
+            assert_eq!(way(url).unwrap(), expected, "{url}");
+        }
+    }
 }

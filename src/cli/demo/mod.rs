@@ -130,6 +130,7 @@ fn plan(
         backfill_every: None,
         retention: service::RETENTION,
         roles: service::Roles::ALL,
+        serving: crate::http::Serving::default(),
         worker: driver::Settings::default(),
     })
 }

@@ -95,6 +95,7 @@ fn plan(orders: &Orders) -> anyhow::Result<Plan> {
         backfill_every: Some(MEND_EVERY),
         retention: service::RETENTION,
         roles: Roles::ALL,
+        serving: crate::http::Serving::default(),
         worker: driver::Settings { lease, lease_margin: lease / 2 - call, ..driver::Settings::default() },
     })
 }

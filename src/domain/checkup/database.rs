@@ -49,6 +49,41 @@ pub struct Applied {
     pub same: Option<bool>,
 }
 
+/// How the way to the server is protected, after the connection's address and `sslmode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It does not leave this machine.
+    Local,
+    /// The certificate is checked, and that it is this server's.
+    Verified,
+    /// The certificate is checked, not whose it is.
+    OfAnyHost,
+    /// Encrypted, for whoever answers.
+    Unverified,
+    /// In clear, or whenever the server or somebody between wants it so.
+    Clear,
+}
+
+/// Whether somebody on the way could read what is stored, or be taken for the server.
+pub fn way(way: Way) -> Finding {
+    const CHECK: &str = "database_tls";
+    let mend =
+        "add `sslmode=verify-full` to DATABASE_URL, and `sslrootcert=FILE` for an authority of your own";
+    match way {
+        Way::Local => Finding::ok(CHECK, "the connection does not leave this machine"),
+        Way::Verified => Finding::ok(CHECK, "encrypted, and the server's certificate is checked"),
+        Way::OfAnyHost => {
+            Finding::warn(CHECK, "any host with a certificate of that authority can pose as the server", mend)
+        }
+        Way::Unverified => {
+            Finding::warn(CHECK, "encrypted, but whoever answers is taken for the server", mend)
+        }
+        Way::Clear => {
+            Finding::warn(CHECK, "what is asked and stored may go in clear to another machine", mend)
+        }
+    }
+}
+
 /// Every check of the server. `connections_each` is what one process of the service takes, `replicas` how many run.
 pub fn server(server: &Server, connections_each: i64, replicas: i64) -> Vec<Finding> {
     vec![

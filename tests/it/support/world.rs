@@ -279,6 +279,7 @@ fn plan(database_url: &str) -> Plan {
         backfill_every: None,
         retention: service::RETENTION,
         roles: Roles::ALL,
+        serving: sluicegate::http::Serving::default(),
         worker: driver::Settings::default(),
     }
 }
