@@ -37,7 +37,10 @@ fuzz_target!(|data: &[u8]| {
     match outcome {
         Ok(secret) => {
             assert!(told, "taken with the times {times:?}");
-            assert!(signed(|given, expected| given.eq_ignore_ascii_case(expected)), "taken without the signature");
+            assert!(
+                signed(|given, expected| given.eq_ignore_ascii_case(expected)),
+                "taken without the signature"
+            );
             assert_eq!(secret.label.as_deref(), Some("platform"));
         }
         Err(error) => assert!(!(told && signed(|given, expected| given == expected)), "refused: {error}"),

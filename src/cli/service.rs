@@ -177,8 +177,12 @@ pub async fn start(plan: Plan, clock: Clock) -> anyhow::Result<Running> {
         wake: wake.bell(),
         onboarding: Arc::default(),
     };
-    for (listener, router) in doors(listener, ops_listener, plan.roles, state) {
-        let served = http::serve(listener, router, plan.serving.clone(), stop.clone());
+    let doors = doors(listener, ops_listener, plan.roles, state);
+    // Together they open no more files than there are; who crowds at one keeps nobody out of the other.
+    let most = plan.serving.most / doors.len();
+    for (listener, router) in doors {
+        let serving = Serving { most, ..plan.serving.clone() };
+        let served = http::serve(listener, router, serving, stop.clone());
         parts.spawn(async move {
             if let Err(error) = served.await {
                 tracing::error!(%error, "the HTTP server ended");

@@ -119,6 +119,12 @@ fn typed(given: &mut Given, read: &dyn Fn(&Path) -> io::Result<String>) -> Setti
 
 /// What holds between settings.
 fn check(settings: &Settings, given: &mut Given) {
+    if settings.database_url.as_ref().is_some_and(secrets::holds_password)
+        && matches!(given.origin("DATABASE_URL"), Source::Flag(_))
+    {
+        let advice = "its password shows in the process list: set DATABASE_URL or DATABASE_URL_FILE instead";
+        given.warn("--database-url", advice.to_owned());
+    }
     let live = settings.mode() == Some(Mode::Live);
     if live && settings.public_url.as_ref().is_some_and(|url| !url.starts_with("https://")) {
         let mend = "must be https:// with a live key: Stripe refuses other links in live mode";

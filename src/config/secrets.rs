@@ -125,3 +125,8 @@ pub(super) fn database_url(text: &str) -> Read<SecretString> {
         }
     }
 }
+
+/// Whether the address of Postgres has a password in it.
+pub(super) fn holds_password(url: &SecretString) -> bool {
+    reqwest::Url::parse(url.expose_secret()).is_ok_and(|url| url.password().is_some())
+}

@@ -124,6 +124,11 @@ impl Given {
         outcome.map_err(|mend| self.refuse(name, mend)).ok()
     }
 
+    /// Where the value was given.
+    pub fn origin(&self, name: &'static str) -> Source {
+        self.values.get(name).map_or(Source::Absent, |(_, source)| source.clone())
+    }
+
     /// Notes that a variable's value can't be used.
     pub fn refuse(&mut self, name: &'static str, mend: String) {
         let (shown, origin) = match self.values.get(name) {

@@ -268,6 +268,14 @@ fn live_mode_wants_https() {
 }
 
 #[test]
+fn a_password_in_a_flag_is_warned_of() {
+    let flagged = |url| warned(run(&["--database-url", url], &[], &[]));
+    assert!(flagged("postgres://me:secret@db/pay")[0].starts_with("--database-url: its password shows"));
+    assert!(flagged("postgres://me@db/pay").is_empty());
+    assert!(warned(env(&[("DATABASE_URL", "postgres://me:secret@db/pay")])).is_empty());
+}
+
+#[test]
 fn a_certificate_comes_with_its_key() {
     let both = settings(env(&[("SLUICEGATE_TLS_CERT", "c.pem"), ("SLUICEGATE_TLS_KEY", "k.pem")]));
     assert_eq!((both.tls_cert, both.tls_key), (Some("c.pem".into()), Some("k.pem".into())));
