@@ -15,4 +15,5 @@ pub mod sandbox;
 pub mod store;
 pub mod stripe;
 pub mod telemetry;
+pub mod trail;
 pub mod worker;

@@ -7,16 +7,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use of the others, beside itself.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("domain", &[]),
     ("clock", &[]),
     ("planted", &[]),
+    ("trail", &[]),
     ("telemetry", &["config"]),
     ("config", &["domain"]),
     ("stripe", &["domain"]),
     ("store", &["domain"]),
-    ("flows", &["domain", "stripe", "store", "clock", "planted"]),
-    ("worker", &["domain", "flows", "store", "clock"]),
+    ("flows", &["domain", "stripe", "store", "clock", "planted", "trail"]),
+    ("worker", &["domain", "flows", "store", "clock", "trail"]),
     ("http", &["domain", "flows", "store", "clock"]),
     ("sandbox", &["stripe", "clock"]),
     ("embedded", &[]),

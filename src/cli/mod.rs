@@ -137,7 +137,9 @@ pub fn run() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(dispatch(cli.command)) {
+    let ended = runtime.block_on(dispatch(cli.command));
+    telemetry::finish();
+    match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) | Err(Failed::Told) => ExitCode::FAILURE,
         Err(Failed::Usage) => ExitCode::from(2),
@@ -164,7 +166,7 @@ async fn dispatch(command: Command) -> Result<bool, Failed> {
     match command {
         Command::Serve(flags) => {
             let settings = settings(&flags)?;
-            telemetry::init(settings.log_format, settings.log_filter.as_deref());
+            telemetry::init_with_traces(settings.log_format, settings.log_filter.as_deref());
             serve::run(settings).await
         }
         Command::Demo { args, flags } => {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use tracing::Span;
 
 use super::account_record::{self, Changed, fetch_due};
 use super::rings::Rings;
@@ -20,6 +21,7 @@ use crate::store::db::StoreError;
 use crate::store::outbox::{self, StoredEvent};
 use crate::store::tasks::{self, Fresh};
 use crate::store::{accounts, transfers};
+use crate::trail;
 
 /// Events taken in one transaction: more were not faster, and hold their locks for longer.
 const BATCH: i64 = 512;
@@ -54,11 +56,16 @@ pub async fn fresh(ctx: &Context, from_id: i64) -> Result<Option<Taken>, FlowErr
     let Some(first_id) = tasks.first().map(|task| task.id) else { return Ok(None) };
     let ids: Vec<i64> = tasks.iter().map(|task| task.id).collect();
     let taken = |left_alone| Some(Taken { events: ids.len(), left_alone, first_id });
-    let left = match apply(&mut tx, ctx, &tasks, now).await {
+    // They end with the commit that makes what they tell of true.
+    let mut spans = Vec::new();
+    let left = match apply(&mut tx, ctx, &tasks, &mut spans, now).await {
         Ok(left) => left,
         Err(error @ FlowError::Store(StoreError::Unavailable(_))) => return Err(error),
         Err(error) => {
             drop(tx);
+            spans.iter().for_each(|span| {
+                span.record("failed", true);
+            });
             tracing::warn!(%error, events = ids.len(), "events could not be applied together; each is tried alone");
             let mut conn = ctx.pool.acquire().await?;
             tasks::leave_alone(&mut conn, &ids, now).await?;
@@ -101,6 +108,7 @@ async fn apply(
     tx: &mut PgConnection,
     ctx: &Context,
     tasks: &[Fresh],
+    spans: &mut Vec<Span>,
     now: OffsetDateTime,
 ) -> Result<BTreeSet<i64>, FlowError> {
     let keys: Vec<_> = tasks.iter().map(|task| (task.event_id.clone(), task.event_created)).collect();
@@ -119,12 +127,16 @@ async fn apply(
     };
     let mut rings = Rings::default();
     let mut left: BTreeSet<(Kind, String)> = BTreeSet::new();
+    let (topups, accounts, transfers) =
+        (about(Kind::Topup), about(Kind::Account), about(Kind::StripeTransfer));
+    spans.extend(topups.iter().map(|about| span_of(Kind::Topup, about)));
+    spans.extend(accounts.iter().map(|about| span_of(Kind::Account, about)));
     // In the order in which everybody locks: currencies and top-ups, then accounts, then the bells.
-    let failed = to_topups(tx, ctx, &about(Kind::Topup), &mut rings, now).await?;
+    let failed = to_topups(tx, ctx, &topups, &mut rings, now).await?;
     left.extend(failed.into_iter().map(|(subject, _)| (Kind::Topup, subject)));
-    let failed = to_accounts(tx, ctx, &about(Kind::Account), &mut rings, now).await?;
+    let failed = to_accounts(tx, ctx, &accounts, &mut rings, now).await?;
     left.extend(failed.into_iter().map(|(subject, _)| (Kind::Account, subject)));
-    let ours = ours(tx, &about(Kind::StripeTransfer)).await?;
+    let ours = ours(tx, &transfers).await?;
     left.extend(ours.into_iter().map(|subject| (Kind::StripeTransfer, subject)));
     rings.ring(tx, ctx).await?;
     let is_left = |task: &&Fresh| match Kind::parse(&task.kind) {
@@ -134,6 +146,26 @@ async fn apply(
         _ => true,
     };
     Ok(tasks.iter().filter(is_left).map(|task| task.id).collect())
+}
+
+/// One subject's share of the transaction, in the trace of its first event.
+fn span_of(kind: Kind, about: &About<'_>) -> Span {
+    let mut events = about.events.iter().map(|event| event.event_id.as_str());
+    let (subject, first, count) = (about.subject, events.next(), about.events.len());
+    let span = tracing::debug_span!(
+        parent: None,
+        "apply",
+        kind = kind.as_str(),
+        subject,
+        events = count,
+        event = first,
+        failed = tracing::field::Empty,
+    );
+    if let Some(first) = first {
+        trail::begin(&span, first);
+    }
+    trail::link(&span, events);
+    span
 }
 
 /// What did not work, by subject.

@@ -11,12 +11,15 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use tracing::Instrument as _;
+
 use super::event_record;
 use crate::domain::event::Ourselves;
 use crate::planted::{self, Bug};
 use crate::store::db::StoreError;
 use crate::store::outbox::{self, NewEvent, Signed};
 use crate::stripe::signature::{self, SigningSecret};
+use crate::trail;
 
 /// The largest number of deliveries that wait for a commit.
 const QUEUE: usize = 4_096;
@@ -73,6 +76,15 @@ impl Room {
     }
 }
 
+/// How much is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Deliveries that wait for a writer to take them.
+    pub events: usize,
+    /// Bytes of all bodies that are read or wait for their commit.
+    pub bytes: usize,
+}
+
 struct Waiting {
     event: NewEvent,
     answer: oneshot::Sender<Result<Receipt, ReceiveError>>,
@@ -109,6 +121,14 @@ impl Intake {
         Self { secrets: Arc::new(secrets), tolerance_s, ourselves, pool, queue, budget }
     }
 
+    /// How full it is.
+    pub fn queue(&self) -> Queue {
+        Queue {
+            events: QUEUE.saturating_sub(self.queue.capacity()),
+            bytes: BUDGET_BYTES.saturating_sub(self.budget.available_permits()),
+        }
+    }
+
     /// Room for a body that is about to be read.
     pub fn room(&self) -> Room {
         Room { budget: Arc::clone(&self.budget), taken: None }
@@ -129,6 +149,20 @@ impl Intake {
             Ok(event) => event,
             Err(problem) => return Err(self.set_aside(&body, header, secret, problem, now).await),
         };
+        let span = span_of(&event);
+        async {
+            let receipt = self.store(room, event).await;
+            if let Ok(Receipt { duplicate }) = receipt {
+                tracing::Span::current().record("duplicate", duplicate);
+            }
+            receipt
+        }
+        .instrument(span)
+        .await
+    }
+
+    /// Waits until it is durable.
+    async fn store(&self, room: Room, event: NewEvent) -> Result<Receipt, ReceiveError> {
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting { event, answer, _room: room };
         self.queue.try_send(waiting).map_err(|error| match error {
@@ -219,6 +253,21 @@ async fn gather<'a>(
         }
     }
     Some(Storing::begin(at_work))
+}
+
+/// In the trace of the event, as all that is done about it.
+fn span_of(event: &NewEvent) -> tracing::Span {
+    let span = tracing::debug_span!(
+        "delivery",
+        event = event.event_id,
+        event_type = event.event_type,
+        label = event.signed.as_ref().and_then(|signed| signed.secret_label.as_deref()),
+        account = event.account.as_deref(),
+        subject = event.subject.as_deref(),
+        duplicate = tracing::field::Empty,
+    );
+    trail::begin(&span, &event.event_id);
+    span
 }
 
 /// One writer: takes what has gathered, stores it in one statement, and answers each sender.

@@ -5,6 +5,7 @@
 
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
+use tracing::Instrument as _;
 
 use super::attempt_record::{self, Sent};
 use super::rings::Rings;
@@ -25,6 +26,7 @@ use crate::store::tasks::{self, Lease};
 use crate::store::transfers::{self, Change, Transfer};
 use crate::store::{caps, controls, ledger};
 use crate::stripe::error::StripeError;
+use crate::trail;
 
 mod look_up;
 mod refused;
@@ -160,7 +162,8 @@ async fn step(
         Step::Send => {
             attempts::begin_send(&mut tx, transfer.id.as_str(), n, now).await?;
             tx.commit().await?;
-            send(ctx, lease, transfer, &attempt, now).await
+            let span = span_of(transfer, &attempt, &snapshot);
+            send(ctx, lease, transfer, &attempt, now).instrument(span).await
         }
         Step::LookUp => {
             show_unknown(&mut tx, transfer, against, now).await?;
@@ -168,6 +171,23 @@ async fn step(
             look_up::look_up(ctx, lease, transfer, &view).await
         }
     }
+}
+
+/// The release, in the trace of its transfer; it leads to that of the event which last told of the account.
+fn span_of(transfer: &Transfer, attempt: &Attempt, snapshot: &Snapshot) -> tracing::Span {
+    let told_by = snapshot.account.as_ref().map(|account| account.source.as_str());
+    let span = tracing::info_span!(
+        "release",
+        transfer = transfer.id.as_str(),
+        key = format!("{}.{}", transfer.id, attempt.n),
+        send = attempt.sends + 1,
+        destination = transfer.destination.as_str(),
+        topup = transfer.topup.as_ref().map(|topup| topup.as_str()),
+        account_told_by = told_by,
+        stripe_transfer = tracing::field::Empty,
+    );
+    trail::link(&span, told_by.filter(|source| source.starts_with("evt_")));
+    span
 }
 
 /// Under way without an answer: shows that, and what speaks against another send.
@@ -262,7 +282,10 @@ async fn send(
     let answer = ctx.stripe.create_transfer(&attempt.body, &key).await;
     let call = Sent { subject: transfer.id.as_str(), attempt, started_at, ended_at: ctx.clock.now() };
     match answer {
-        Ok(answer) => send::created(ctx, transfer, &call, &answer).await,
+        Ok(answer) => {
+            tracing::Span::current().record("stripe_transfer", answer.object.id.as_str());
+            send::created(ctx, transfer, &call, &answer).await
+        }
         Err(StripeError::Refused(failure)) => refused::record(ctx, lease, transfer, &call, &failure).await,
         Err(StripeError::Retry(failure) | StripeError::Unknown(failure)) => {
             send::unknown(ctx, transfer, &call, &failure).await

@@ -229,7 +229,8 @@ async fn settle_intent(
         return Ok(());
     }
     topup_intents::record_outcome(tx, &named, Outcome::Created(id), now).await?;
-    attempts::close(tx, named.as_str(), intent.generation, "created").await
+    attempts::close(tx, named.as_str(), intent.generation, "created").await?;
+    Ok(())
 }
 
 /// The steps to be added to the histories.

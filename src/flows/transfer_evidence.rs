@@ -115,13 +115,12 @@ pub async fn record(
     if transfer.stripe_transfer.is_none() {
         let shares = shares_gone_out(tx, ctx, &transfer).await?;
         ledger::post(tx, ctx.livemode, currency, &Entry::release(id, &shares), now).await?;
-        attempts::close(tx, id.as_str(), transfer.generation, "created").await?;
+        let prepared_at = attempts::close(tx, id.as_str(), transfer.generation, "created").await?;
         if funds.stop_checks > 0 && funds.stopped_at.is_none() {
             controls::set_stop(tx, ctx.livemode, currency, None, 0).await?;
         }
         tasks::ring(tx, Kind::Balance, ctx.livemode, &[BALANCE_SUBJECT], now + BALANCE_AFTER).await?;
-        metrics::histogram!("sluicegate_release_seconds")
-            .record((now - transfer.created_at).as_seconds_f64());
+        count_release(&transfer, prepared_at, now);
     }
     let reversed_minor = seen.amount_reversed.clamp(transfer.amount_reversed_minor, transfer.amount_minor);
     if reversed_minor > transfer.amount_reversed_minor {
@@ -142,6 +141,18 @@ pub async fn record(
     };
     transfers::record_change(tx, &transfer, &change, cause, now).await?;
     Ok(Recorded::Booked)
+}
+
+/// How long it took from the request, and from the moment in which nothing was missing any more.
+fn count_release(transfer: &Transfer, prepared_at: Option<OffsetDateTime>, now: OffsetDateTime) {
+    let since = |at: OffsetDateTime| (now - at).as_seconds_f64().max(0.0);
+    metrics::histogram!("sluicegate_release_seconds").record(since(transfer.created_at));
+    if let Some(prepared_at) = prepared_at {
+        metrics::histogram!("sluicegate_release_reserved_seconds").record(since(prepared_at));
+    }
+    let currency = transfer.currency.as_str().to_owned();
+    metrics::counter!("sluicegate_released_minor_units_total", "currency" => currency)
+        .increment(u64::try_from(transfer.amount_minor).unwrap_or(0));
 }
 
 fn matches(ctx: &Context, transfer: &Transfer, seen: &wire::Transfer, currency: Currency) -> bool {

@@ -35,11 +35,17 @@ pub(super) async fn envelop(State(state): State<Shared>, request: Request, next:
     let path = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let client =
         request.extensions().get::<Client>().map(|Client(address)| tracing::field::display(*address));
-    let caller = tracing::field::Empty;
-    let span = tracing::info_span!("request", method = %request.method(), path, request_id, client, caller);
+    let (method, caller) = (request.method(), tracing::field::Empty);
+    let probes = matches!(path.as_str(), "/healthz" | "/readyz" | "/metrics");
+    // What machines ask every few seconds is no story: it is not exported.
+    let span = if probes {
+        tracing::trace_span!("request", %method, path, request_id)
+    } else {
+        tracing::info_span!("request", %method, path, request_id, client, caller)
+    };
     let waits = path == READINESS;
     // Deliveries and questions come by the thousand, and the outcomes of deliveries are counted.
-    let quiet = waits || matches!(path.as_str(), "/healthz" | "/readyz" | "/metrics" | "/webhooks/stripe");
+    let quiet = probes || waits || path == "/webhooks/stripe";
     let longest = if waits { LONGEST_WAIT } else { LONGEST };
     answer(state, request, next, request_id, quiet, longest).instrument(span).await
 }

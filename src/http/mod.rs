@@ -20,6 +20,7 @@ mod layers;
 mod listener;
 mod live;
 mod lookups;
+mod measures;
 mod metadata;
 mod onboarding;
 mod query;

@@ -21,7 +21,7 @@ use super::auth::Known;
 use super::document::{self, Document};
 use super::extract::MAX_BODY;
 use super::state::{AppState, Shared};
-use super::{docs, health, layers, onboarding, webhook};
+use super::{docs, health, layers, measures, onboarding, webhook};
 use crate::flows::Actor;
 
 /// What Stripe, people at onboarding's doors, and load balancers reach.
@@ -75,7 +75,7 @@ fn onboarding() -> OpenApiRouter<Shared> {
 }
 
 fn measures() -> OpenApiRouter<Shared> {
-    described().routes(at("/metrics", routes!(health::metrics)))
+    described().routes(at("/metrics", routes!(measures::metrics)))
 }
 
 fn probes() -> OpenApiRouter<Shared> {

@@ -201,11 +201,15 @@ pub async fn bar(
 }
 
 /// Marks the end of this N: `created`, `refused` or `superseded`.
-pub async fn close(conn: &mut PgConnection, subject: &str, n: i32, outcome: &str) -> Result<(), StoreError> {
+pub async fn close(
+    conn: &mut PgConnection,
+    subject: &str,
+    n: i32,
+    outcome: &str,
+) -> Result<Option<OffsetDateTime>, StoreError> {
     const SQL: &str = "-- close
-        update attempts set outcome = $3, in_flight = false where subject = $1 and n = $2";
-    sqlx::query(SQL).bind(subject).bind(n).bind(outcome).execute(conn).await?;
-    Ok(())
+        update attempts set outcome = $3, in_flight = false where subject = $1 and n = $2 returning prepared_at";
+    Ok(sqlx::query_scalar(SQL).bind(subject).bind(n).bind(outcome).fetch_optional(conn).await?)
 }
 
 /// Evidence of one call.

@@ -4,6 +4,7 @@
 //! client knows no database and no decision; what it returns says what is certain and what is not.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
@@ -141,7 +142,7 @@ impl Client {
     ) -> Result<Answer<T>, StripeError> {
         let call = Call::Post { path, body, idempotency_key };
         let deadline = Instant::now() + self.timeout;
-        self.attempt(Lane::Release, call, deadline).await.map_err(StripeError::of_post)
+        self.attempt(Lane::Release, call, deadline, 1).await.map_err(StripeError::of_post)
     }
 
     /// Any GET. Tried again twice, quickly, unless Stripe says not to or wants a longer pause than two seconds.
@@ -159,7 +160,8 @@ impl Client {
             .with_max_delay(LONGEST_PAUSE)
             .with_max_times(2)
             .with_jitter();
-        (|| self.attempt(lane, call, deadline))
+        let tries = AtomicU32::new(0);
+        (|| self.attempt(lane, call, deadline, 1 + tries.fetch_add(1, Ordering::Relaxed)))
             .retry(backoff)
             .when(|failure| worth_another_try(failure))
             .adjust(|failure, pause| {
@@ -208,11 +210,14 @@ impl Client {
         lane: Lane,
         call: Call<'_>,
         deadline: Instant,
+        attempt: u32,
     ) -> Result<Answer<T>, Box<Failure>> {
         let span = tracing::info_span!(
             "stripe_call",
             method = call.method(),
+            endpoint = endpoint(call.path()),
             path = call.path(),
+            attempt,
             status = field::Empty,
             request_id = field::Empty,
             outcome = field::Empty,
@@ -223,32 +228,32 @@ impl Client {
             // worse than one never made.
             let patience = deadline.saturating_duration_since(Instant::now()) / 2;
             if tokio::time::timeout(patience, self.pace.turn(lane)).await.is_err() {
-                count(call.path(), FailureKind::NotSent.as_str());
+                count(call, FailureKind::NotSent.as_str(), None);
                 return Err(Failure::local(FailureKind::NotSent, "no turn came within the rate limit"));
             }
             let began = Instant::now();
             let result = self.transport.exchange(call, deadline).await.and_then(read);
-            self.note(call.path(), began.elapsed(), &result);
+            self.note(call, began.elapsed(), &result);
             result
         }
         .instrument(span)
         .await
     }
 
-    fn note<T>(&self, path: &str, elapsed: Duration, result: &Result<Answer<T>, Box<Failure>>) {
+    fn note<T>(&self, call: Call<'_>, elapsed: Duration, result: &Result<Answer<T>, Box<Failure>>) {
         let (outcome, status, request_id) = match result {
-            Ok(answer) => ("ok", None, answer.request_id.as_deref()),
+            Ok(answer) => ("ok", Some(200), answer.request_id.as_deref()),
             Err(failure) => (failure.kind.as_str(), failure.status, failure.request_id.as_deref()),
         };
         let span = tracing::Span::current();
         span.record("outcome", outcome);
-        span.record("status", status.unwrap_or(if result.is_ok() { 200 } else { 0 }));
+        span.record("status", status.unwrap_or(0));
         span.record("request_id", request_id);
         span.record("elapsed_ms", u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
         match result {
             Ok(_) => tracing::debug!("Stripe answered"),
             // Refused in words that may repeat what was sent.
-            Err(failure) if PERSONAL.contains(&path) => {
+            Err(failure) if PERSONAL.contains(&call.path()) => {
                 tracing::debug!(
                     kind = outcome,
                     code = failure.code,
@@ -258,8 +263,9 @@ impl Client {
             }
             Err(failure) => tracing::debug!(%failure, "Stripe call failed"),
         }
-        count(path, outcome);
-        metrics::histogram!("sluicegate_stripe_call_seconds", "endpoint" => endpoint(path)).record(elapsed);
+        count(call, outcome, status);
+        let labels = [("method", call.method().to_owned()), ("endpoint", endpoint(call.path()))];
+        metrics::histogram!("sluicegate_stripe_call_seconds", &labels).record(elapsed);
     }
 }
 
@@ -295,9 +301,14 @@ fn http_date(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc2822).ok()
 }
 
-fn count(path: &str, outcome: &'static str) {
-    metrics::counter!("sluicegate_stripe_calls_total", "endpoint" => endpoint(path), "outcome" => outcome)
-        .increment(1);
+fn count(call: Call<'_>, outcome: &'static str, status: Option<u16>) {
+    let labels = [
+        ("method", call.method().to_owned()),
+        ("endpoint", endpoint(call.path())),
+        ("outcome", outcome.to_owned()),
+        ("status", status.unwrap_or(0).to_string()),
+    ];
+    metrics::counter!("sluicegate_stripe_calls_total", &labels).increment(1);
 }
 
 /// The path with its ids left out, so that the metrics' labels stay few.

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use super::dispatch::{self, Work};
@@ -17,6 +18,7 @@ use crate::domain::task::{AfterFailure, Kind, after_failure};
 use crate::flows::{Context, FlowError};
 use crate::store::db::StoreError;
 use crate::store::tasks::{self, Claimed, Lease};
+use crate::trail;
 
 /// How the driver runs.
 #[derive(Clone, Debug)]
@@ -95,7 +97,7 @@ pub async fn run(ctx: Context, settings: Settings, wake: Wake, stop: Cancellatio
             }
             let (ctx, wake, room) = (ctx.clone(), wake.clone(), settings.room(ctx.longest_call));
             under_way.spawn(async move {
-                perform(&ctx, &work, room).await;
+                perform(&ctx, &work, room).instrument(span_of(&work)).await;
                 drop(place);
                 // What it rang for may be due now.
                 wake.ring();
@@ -165,7 +167,26 @@ fn fold(rows: Vec<Claimed>, token: Uuid, leased_until: OffsetDateTime) -> Vec<Wo
     works.into_values().collect()
 }
 
-#[tracing::instrument(name = "task", skip_all, fields(kind = work.kind.as_str(), subject = work.subject, events = work.events.len()))]
+/// In the trace of the event or the order that it is about; what a timer does about anything else has one of its own.
+fn span_of(work: &Work) -> Span {
+    let span = tracing::info_span!(
+        "task",
+        kind = work.kind.as_str(),
+        subject = work.subject,
+        events = work.events.len(),
+        event = work.events.first().map(|(event, _)| event.as_str()),
+        attempt = work.attempts + 1,
+    );
+    let mut events = work.events.iter().map(|(event, _)| event.as_str());
+    match (events.next(), work.kind) {
+        (Some(first), _) => trail::begin(&span, first),
+        (None, Kind::Transfer | Kind::Reversal | Kind::TopupIntent) => trail::begin(&span, &work.subject),
+        (None, _) => {}
+    }
+    trail::link(&span, events);
+    span
+}
+
 async fn perform(ctx: &Context, work: &Work, room: time::Duration) {
     if work.leased_until < ctx.clock.now() + room {
         // It waited for a place so long that its lease might end during a call: claim it anew.
@@ -183,7 +204,7 @@ async fn perform(ctx: &Context, work: &Work, room: time::Duration) {
                 ..*work
             },
         );
-        async move { dispatch::run(&ctx, &subject).await }
+        async move { dispatch::run(&ctx, &subject).await }.in_current_span()
     });
     let outcome = match caught.await {
         Ok(outcome) => outcome,

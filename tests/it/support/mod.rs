@@ -4,5 +4,6 @@ pub mod document;
 pub mod events;
 pub mod postgres;
 pub mod program;
+pub mod prometheus;
 pub mod reply;
 pub mod world;

@@ -3,9 +3,10 @@
 use std::process::{Output, Stdio};
 
 use serde_json::Value;
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
 
-use super::world::{STRIPE_KEY, World};
+use super::world::{ADMIN_KEY, CONNECT_SECRET, PLATFORM_SECRET, STRIPE_KEY, World};
 
 /// How a run ended.
 #[derive(Debug)]
@@ -68,5 +69,35 @@ impl World {
     /// Runs the program to its end.
     pub async fn run(&self, arguments: &[&str]) -> Ended {
         ended(self.program(arguments)).await
+    }
+}
+
+/// The program as a service, in a process of its own.
+pub struct Served(Child);
+
+impl World {
+    /// Ends the service within this process and starts the program in its place: same address, database and Stripe.
+    /// What belongs to a whole process, its metrics and its spans, is then this world's alone.
+    pub async fn serve(&mut self, environment: &[(&str, &str)]) -> Served {
+        self.stop_service().await;
+        let mut command = self.program(&["serve"]);
+        command.env("SLUICEGATE_LISTEN", self.api.base.trim_start_matches("http://"));
+        command.env("SLUICEGATE_ADMIN_KEY", ADMIN_KEY).env("SLUICEGATE_STRIPE_RATE", "0");
+        command.env("STRIPE_WEBHOOK_SECRETS", format!("platform={PLATFORM_SECRET},connect={CONNECT_SECRET}"));
+        command.envs(environment.iter().copied());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let listening = said.next_line().await.unwrap().unwrap_or_default();
+        assert_eq!(listening, format!("listening on {}", self.api.base));
+        Served(child)
+    }
+}
+
+impl Served {
+    /// Ends it as a service manager does; it must end well.
+    pub async fn stop(mut self) {
+        let pid = self.0.id().unwrap().to_string();
+        assert!(std::process::Command::new("kill").arg(pid).status().unwrap().success());
+        assert!(self.0.wait().await.unwrap().success());
     }
 }
