@@ -150,9 +150,12 @@ async fn an_answer_that_was_lost_is_had_by_repeating_the_order_with_the_same_key
 #[tokio::test]
 async fn an_event_tells_what_came_of_an_order_that_nobody_repeats() {
     let world = World::start().await;
+    // Not before the order was answered.
+    world.stripe.hold_events(true);
     world.on_topups(FaultKind::DropAfterCommit, Some(1));
     let (status, unknown) = world.order("k").await;
     assert_eq!(status, 202, "{unknown}");
+    world.stripe.hold_events(false);
     let path = format!("/v1/topups/{}", unknown["intent"].as_str().unwrap());
     let shown = world.api.until(&path, |topup| topup["status"] == json!("pending")).await;
     assert_eq!(world.asked_with().len(), 1);

@@ -27,8 +27,15 @@ async fn of_many_copies_of_one_event_one_is_new_and_it_takes_effect_once() {
     // Nothing is stored until most of them wait together: then they meet in one insert.
     let mut tx = world.pool().begin().await.unwrap();
     sqlx::query("lock table outbox in access exclusive mode").execute(&mut *tx).await.unwrap();
-    let fillers = [renewed("person.updated", world.second()), renewed("person.updated", world.second())];
-    let fill = join_all(fillers.iter().map(|event| world.send(event)));
+    // One keeps a writer busy; the other writer leaves it at that until sixteen wait.
+    let fillers: Vec<_> = (0..17).map(|_| renewed("person.updated", world.second())).collect();
+    let fill = async {
+        let others = async {
+            until_writers_wait(&world, 1).await;
+            join_all(fillers[1..].iter().map(|event| world.send(event))).await
+        };
+        tokio::join!(world.send(&fillers[0]), others)
+    };
     let copies = async {
         until_writers_wait(&world, 2).await;
         let all = join_all(headers.iter().map(|header| world.deliver_signed(body.as_bytes(), header)));
