@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluicegate::sandbox;
+use sluicegate::sandbox::{self, Fault, FaultKind};
 use sqlx::postgres::PgListener;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -321,4 +321,58 @@ async fn the_shell_reaches_a_private_cluster_beside_the_service_and_without_it()
     let paused = ended(program(&["releases", "pause"])).await;
     assert!(paused.code == 0 && paused.err.contains("no service runs on this database"), "{paused:?}");
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[tokio::test]
+async fn a_top_up_is_ordered_once_and_called_off_in_the_shell() {
+    let world = World::start().await;
+    let words = ["topups", "create", "--amount", "5000", "--currency", "usd", "--description", "payroll"];
+    let more =
+        ["--statement-descriptor", "PAYROLL 11/26", "--metadata", "run=17", "--idempotency-key", "november"];
+    let asked = [words.as_slice(), more.as_slice()].concat();
+    let made = world.run(&asked).await.json();
+    assert_eq!((&made["amount"], &made["statement_descriptor"]), (&json!(5_000), &json!("PAYROLL 11/26")));
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(world.run(&asked).await.json()["id"], json!(id), "the bank is debited once");
+    let pending = world.run(&["topups", "list", "--status", "pending", "--currency", "usd"]).await.json();
+    assert_eq!(data(&pending).len(), 1);
+    let canceled = world.run(&["topups", "cancel", id, "--reason", "not needed"]).await.json();
+    assert_eq!(canceled["status"], json!("canceled"));
+    let wrong = ["topups", "create", "--amount", "0", "--currency", "usd", "--statement-descriptor", "12345"];
+    world.run(&wrong).await.assert_refused(2, &["--amount must", "--statement-descriptor "]);
+    world.run(&["topups", "list", "--status", "lost"]).await.assert_refused(2, &["--status must be"]);
+
+    let lost = Fault::next(FaultKind::DropBeforeCommit).on("POST", "/v1/topups").times(None);
+    world.stripe.fault(lost);
+    let unknown =
+        ["topups", "create", "--amount", "700", "--currency", "usd", "--idempotency-key", "december"];
+    let ended = world.run(&unknown).await;
+    ended.assert_refused(1, &["not known yet", "same --idempotency-key"]);
+    assert!(ended.out.contains("unknown"), "{ended:?}");
+    world.stripe.clear_faults();
+    world.run(&unknown).await.json();
+}
+
+#[tokio::test]
+async fn an_account_is_created_with_what_is_known_and_sent_to_onboarding() {
+    let world = World::start().await;
+    let file = std::env::temp_dir().join(format!("sgt-account-{}.json", std::process::id()));
+    std::fs::write(&file, r#"{"country":"US","individual":{"last_name":"Lovelace"}}"#).unwrap();
+    let words = ["accounts", "create", "--json", file.to_str().unwrap(), "--param", "email=ada@example.com"];
+    let more = ["--param", "individual.first_name=Ada", "--idempotency-key", "writer-7"];
+    let asked = [words.as_slice(), more.as_slice()].concat();
+    let made = world.run(&asked).await.json();
+    let id = made["account"].as_str().unwrap();
+    assert_eq!(made["ready"], json!(false));
+    assert_eq!(world.run(&asked).await.json()["account"], json!(id), "one account");
+    let at_stripe = world.stripe.account(id).unwrap();
+    assert_eq!((&at_stripe["email"], &at_stripe["country"]), (&json!("ada@example.com"), &json!("US")));
+    let wrong = world.run(&["accounts", "create", "--param", "country=ZZ"]).await;
+    wrong.assert_refused(2, &["--param country"]);
+    let mut link = world.program(&["accounts", "link", id, "--return-url", "https://example.com/done"]);
+    link.env("SLUICEGATE_PUBLIC_URL", "https://pay.example.com");
+    let link = ended(link).await;
+    assert!(link.json()["url"].as_str().unwrap().starts_with("http"), "{link:?}");
+    assert!(link.err.contains("never mail or log it"), "{link:?}");
+    std::fs::remove_file(&file).unwrap();
 }

@@ -56,6 +56,8 @@ pub struct Api {
 pub struct Answer {
     /// The body as it came.
     pub text: String,
+    /// What was asked is done; not so where its outcome is still unknown (202).
+    pub is_final: bool,
 }
 
 impl Answer {
@@ -187,7 +189,9 @@ impl Api {
         let body = to_bytes(response.into_body(), LONGEST_ANSWER).await.context("the answer broke off")?;
         let text = String::from_utf8(body.to_vec()).context("the answer is not text")?;
         match status {
-            StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED => Ok(Ok(Answer { text })),
+            StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED => {
+                Ok(Ok(Answer { text, is_final: status != StatusCode::ACCEPTED }))
+            }
             _ => Ok(Err(Problem::read(status.as_u16(), &text))),
         }
     }

@@ -27,11 +27,11 @@ pub use api::{Needs, open};
 /// The operators' commands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Look at connected accounts and whether they can be paid
+    /// Create connected accounts, send people to onboarding, and see whether they can be paid
     #[command(subcommand, arg_required_else_help = true)]
     #[command(after_help = "Example:\n  sluicegate accounts list --ready false")]
     Accounts(accounts::Command),
-    /// Look at top-ups and whether their money has arrived
+    /// Order top-ups, call them off, and see whether their money has arrived
     #[command(subcommand, arg_required_else_help = true)]
     #[command(after_help = "Example:\n  sluicegate topups list --all")]
     Topups(topups::Command),
