@@ -12,7 +12,7 @@ const UNSUPPORTED: &str = "corridor_unsupported";
 
 impl World {
     /// A connected account in this country that is ready but for where it is.
-    fn account_in(&self, country: &str) -> String {
+    pub fn account_in(&self, country: &str) -> String {
         let country = Some(country.to_owned());
         self.stripe.create_account(AccountSpec { country, ready: true, ..AccountSpec::default() })
     }

@@ -24,6 +24,7 @@ mod events;
 mod explanation;
 mod faults;
 mod funding;
+mod guide;
 mod idempotency;
 mod input;
 mod keys;

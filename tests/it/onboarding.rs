@@ -14,17 +14,17 @@ use crate::support::reply::{Reply, ask, ask_elsewhere};
 use crate::support::world::{Api, World};
 
 /// A person's browser, which tells where it is sent instead of going there.
-struct Browser(reqwest::Client);
+pub struct Browser(reqwest::Client);
 
 impl Browser {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let agent = "Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0";
         Self(
             reqwest::Client::builder().no_proxy().redirect(Policy::none()).user_agent(agent).build().unwrap(),
         )
     }
 
-    async fn get(&self, url: &str) -> Reply {
+    pub async fn get(&self, url: &str) -> Reply {
         if url.contains("/_sandbox/") { self.see(url).await } else { ask(self.0.get(url)).await }
     }
 
@@ -34,7 +34,7 @@ impl Browser {
     }
 
     /// Where a page of Stripe's sends the person on a press of a button.
-    async fn press(&self, link: &str, button: &str) -> String {
+    pub async fn press(&self, link: &str, button: &str) -> String {
         let page = ask_elsewhere(self.0.post(format!("{link}/{button}"))).await;
         assert_eq!(page.status, 303, "{page:?}");
         page.header("location").to_owned()
@@ -47,7 +47,7 @@ fn new_account(world: &World) -> String {
 }
 
 /// A link for an account.
-async fn link(api: &Api, account: &str, body: Value) -> String {
+pub async fn link(api: &Api, account: &str, body: Value) -> String {
     let path = format!("/v1/accounts/{account}/onboarding-links");
     let (status, made) = api.post(&path, &uuid::Uuid::new_v4().to_string(), &body).await;
     assert_eq!(status, 201, "{made}");
@@ -55,13 +55,13 @@ async fn link(api: &Api, account: &str, body: Value) -> String {
 }
 
 /// The links that were asked of Stripe, oldest first.
-fn links_made(world: &World) -> Vec<Call> {
+pub fn links_made(world: &World) -> Vec<Call> {
     let calls = world.stripe.calls();
     calls.into_iter().filter(|call| call.method == "POST" && call.path == "/v1/account_links").collect()
 }
 
 /// A door's address as the last link was made with it.
-fn door(world: &World, door: &str) -> String {
+pub fn door(world: &World, door: &str) -> String {
     let body = links_made(world).last().expect("a link was made").body.clone();
     let sent = url::form_urlencoded::parse(body.as_bytes());
     let wanted = format!("{door}_url");
@@ -69,7 +69,7 @@ fn door(world: &World, door: &str) -> String {
 }
 
 /// An account as the API shows it.
-async fn shown(world: &World, account: &str) -> Value {
+pub async fn shown(world: &World, account: &str) -> Value {
     let (status, shown) = world.api.get(&format!("/v1/accounts/{account}")).await;
     assert_eq!(status, 200, "{shown}");
     shown

@@ -13,7 +13,7 @@ const MANUAL: &str = "sluicegate_platform_payouts_automatic 0";
 
 impl World {
     /// Sets the platform's own payout schedule, as somebody in the Dashboard.
-    fn schedule_payouts(&self, interval: &str) {
+    pub fn schedule_payouts(&self, interval: &str) {
         let settings = json!({"settings": {"payouts": {"schedule": {"interval": interval}}}});
         let change = AccountChange { other: Some(settings), ..AccountChange::default() };
         self.stripe.change_account(&self.stripe.platform(), &change).unwrap();
