@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 use super::Failed;
 use super::output::progress;
 use super::shell::{Needs, Shown, open, person};
-use crate::flows::order::Answer;
+use crate::flows::order::{Answer, Claim};
 use crate::flows::{Actor, Context, FlowError, backfill};
 use crate::store::tasks;
 
@@ -52,7 +52,8 @@ async fn search(ctx: &Context, since: Option<OffsetDateTime>) -> Result<backfill
         shown.tell(format!("{} events read, {} were missing", progress.seen, progress.found));
     }
     let answer = Answer { status: 200, body: json!({}) };
-    backfill::end(ctx, &Actor { id: person::on_record() }, None, &progress, answer).await?;
+    let claim = Claim::without_key(ctx, &Actor { id: person::on_record() });
+    backfill::end(ctx, claim, &progress, answer).await?;
     let mut conn = ctx.pool.acquire().await?;
     tasks::announce(&mut conn).await?;
     Ok(progress)

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
-use super::order::{Answer, Begun, Ordered, begin};
-use super::{Actor, Context, FlowError, Once, event_record};
+use super::order::{Answer, Begun, Claim, Ordered};
+use super::{Context, FlowError, event_record};
 use crate::domain::audit::Action;
 use crate::domain::event::{HANDLED, Ourselves};
 use crate::domain::ids::AccountId;
@@ -153,27 +153,14 @@ pub async fn step(ctx: &Context, progress: &Progress) -> Result<Progress, FlowEr
     Ok(Progress { since: progress.since, seen: sweep.seen, found: sweep.found, done })
 }
 
-/// An answer that was given for this key before.
-pub async fn answered_before(
-    ctx: &Context,
-    actor: &Actor,
-    once: Option<&Once>,
-) -> Result<Option<Ordered>, StoreError> {
-    match begin(ctx, actor, once).await? {
-        Begun::Before(before) => Ok(Some(before)),
-        Begun::Fresh(_) => Ok(None),
-    }
-}
-
 /// Puts an ordered walk on record and keeps its answer.
 pub async fn end(
     ctx: &Context,
-    actor: &Actor,
-    once: Option<&Once>,
+    claim: Claim,
     progress: &Progress,
     answer: Answer,
 ) -> Result<Ordered, StoreError> {
-    let mut order = match begin(ctx, actor, once).await? {
+    let mut order = match claim.begin(ctx).await? {
         Begun::Before(before) => return Ok(before),
         Begun::Fresh(order) => order,
     };
@@ -182,5 +169,7 @@ pub async fn end(
         "complete": progress.done,
     });
     order.note(Action::BackfillOrdered, EVENTS, &details);
-    order.end(answer).await
+    let ordered = order.end(answer).await;
+    claim.release().await;
+    ordered
 }

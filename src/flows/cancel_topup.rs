@@ -1,12 +1,13 @@
 //! A top-up that the bank has not paid yet is called off.
 //!
-//! The order is on record before Stripe is asked. What Stripe answers is taken in as evidence; where it gives no
-//! answer, or refuses, the top-up is fetched, and what that shows is the answer.
+//! The order is on record before Stripe is asked, and its key is claimed meanwhile: of several with one key one asks.
+//! What Stripe answers is taken in as evidence; where it gives no answer, or refuses, the top-up is fetched, and what
+//! that shows is the answer.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::order::{Answer, Begun, Ordered, begin};
+use super::order::{Answer, Begun, Claim, Claimed, Ordered, claim};
 use super::rings::Rings;
 use super::topup_evidence::is_money;
 use super::topup_record::{self, Answered};
@@ -58,7 +59,30 @@ pub async fn cancel(
     reason: Option<&str>,
     render: fn(&Topup) -> Value,
 ) -> Result<Ordered, CancelError> {
-    let mut order = match begin(ctx, actor, once).await? {
+    let claim = match claim(ctx, actor, once).await? {
+        Claimed::Before(before) => return Ok(before),
+        Claimed::Mine(claim) => claim,
+    };
+    // On its own, so that what Stripe answers is written down even where the caller hangs up.
+    let work = tokio::spawn({
+        let (ctx, id, reason) = (ctx.clone(), id.clone(), reason.map(str::to_owned));
+        async move {
+            let done = carry_out(&ctx, &claim, &id, reason.as_deref(), render).await;
+            claim.release().await;
+            done
+        }
+    });
+    work.await.map_err(|panic| unreadable(id, &panic))?
+}
+
+async fn carry_out(
+    ctx: &Context,
+    claim: &Claim,
+    id: &TopupId,
+    reason: Option<&str>,
+    render: fn(&Topup) -> Value,
+) -> Result<Ordered, CancelError> {
+    let mut order = match claim.begin(ctx).await? {
         Begun::Before(before) => return Ok(before),
         Begun::Fresh(order) => order,
     };
@@ -72,15 +96,10 @@ pub async fn cancel(
         Status::Pending | Status::Unknown => {
             order.note(Action::TopupCancelRequested, id.as_str(), &json!({"reason": reason}));
             order.put_on_record().await?;
-            // On its own, so that what Stripe answers is written down even where the caller hangs up.
-            let asked = tokio::spawn({
-                let (ctx, id) = (ctx.clone(), id.clone());
-                async move { ask(&ctx, &id).await }
-            });
-            refusal = asked.await.map_err(|panic| unreadable(id, &panic))??;
+            refusal = ask(ctx, id).await?;
         }
     }
-    let mut order = match begin(ctx, actor, once).await? {
+    let mut order = match claim.begin(ctx).await? {
         Begun::Before(before) => return Ok(before),
         Begun::Fresh(order) => order,
     };

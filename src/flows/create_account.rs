@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::account_answer::{Seen, kept_of, take_in};
 use super::account_evidence::flags_as_they_are;
 use super::account_record::fetch_due;
-use super::order::{Answer, Begun, Ordered, begin};
+use super::order::{Answer, Begun, Claim, Claimed, Ordered, claim};
 use super::rings::Rings;
 use super::{Actor, Context, NotDone, Once};
 use crate::domain::audit::Action;
@@ -26,7 +26,7 @@ use crate::stripe::error::{FailureKind, StripeError};
 use crate::stripe::wire;
 
 /// Pauses before the call is made again with the same key: one with no answer, and one that meets another with
-/// its key under way, which is a concurrent order of the same caller.
+/// its key under way, which was made by a process that died.
 const PAUSES: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1_600)];
 
@@ -38,16 +38,25 @@ pub async fn create(
     parameters: &Map<String, Value>,
     render: impl Fn(&Account, Vec<AccountChange>) -> Value,
 ) -> Result<Ordered, NotDone> {
-    // Looked up before the call and kept after it: nothing is held while Stripe is called. Two concurrent orders
-    // with one key meet at Stripe, which makes one account for both.
-    if once.is_some()
-        && let Begun::Before(before) = begin(ctx, actor, once).await?
-    {
-        return Ok(before);
-    }
-    let key = stripe_key(ctx, actor, once).await?;
+    // No connection is held while Stripe is called, and of several orders with one key one calls.
+    let claim = match claim(ctx, actor, once).await? {
+        Claimed::Before(before) => return Ok(before),
+        Claimed::Mine(claim) => claim,
+    };
+    let done = carry_out(ctx, &claim, parameters, render).await;
+    claim.release().await;
+    done
+}
+
+async fn carry_out(
+    ctx: &Context,
+    claim: &Claim,
+    parameters: &Map<String, Value>,
+    render: impl Fn(&Account, Vec<AccountChange>) -> Value,
+) -> Result<Ordered, NotDone> {
+    let key = stripe_key(ctx, claim).await?;
     let Some((id, seen)) = make(ctx, parameters, &key).await? else { return Ok(Ordered::KeyReused) };
-    let mut order = match begin(ctx, actor, once).await? {
+    let mut order = match claim.begin(ctx).await? {
         Begun::Before(before) => return Ok(before),
         Begun::Fresh(order) => order,
     };
@@ -64,7 +73,7 @@ pub async fn create(
         None => Value::Null,
     };
     let named: Vec<&String> = parameters.keys().collect();
-    let details = json!({"parameters": named, "idempotency_key": once.map(|once| &once.key)});
+    let details = json!({"parameters": named, "idempotency_key": claim.once().map(|once| &once.key)});
     order.note(Action::AccountCreated, id.as_str(), &details);
     Ok(order.end(Answer { status: 201, body }).await?)
 }
@@ -123,12 +132,14 @@ fn is_worth_another(error: &StripeError) -> bool {
 
 /// The key sent to Stripe: the same for a repeated order, even if the first answer was lost on its way; of two
 /// API keys, and of two installations on one Stripe account, never the same.
-async fn stripe_key(ctx: &Context, actor: &Actor, once: Option<&Once>) -> Result<String, NotDone> {
-    let Some(once) = once else { return Ok(format!("sluicegate-account-{}", Uuid::new_v4().simple())) };
+async fn stripe_key(ctx: &Context, claim: &Claim) -> Result<String, NotDone> {
+    let Some(once) = claim.once() else {
+        return Ok(format!("sluicegate-account-{}", Uuid::new_v4().simple()));
+    };
     let mut conn = ctx.pool.acquire().await?;
     let installation = controls::get_installation_id(&mut conn).await?;
     let mut hasher = Sha256::new();
-    for part in [installation.as_bytes().as_slice(), actor.id.as_bytes(), once.key.as_bytes()] {
+    for part in [installation.as_bytes().as_slice(), claim.actor().id.as_bytes(), once.key.as_bytes()] {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part);
     }

@@ -8,7 +8,7 @@ use crate::domain::event::{BALANCE_SUBJECT, Ourselves};
 use crate::domain::ids::AccountId;
 use crate::domain::limits::day_of;
 use crate::domain::task::{EVENTS, Kind, RECONCILED};
-use crate::store::{caps, controls, idempotency, outbox, platforms, tasks};
+use crate::store::{caps, claims, controls, idempotency, outbox, platforms, tasks};
 
 /// A process not heard of for this long is gone.
 pub const ALIVE_FOR: Duration = Duration::seconds(35);
@@ -85,6 +85,7 @@ pub async fn tidy(ctx: &Context) -> Result<(), FlowError> {
     let mut conn = ctx.pool.acquire().await?;
     outbox::ensure_partitions(&mut conn, now).await?;
     while idempotency::delete_expired(&mut conn, now - ANSWERS_KEPT).await? > 0 {}
+    claims::delete_expired(&mut conn, now).await?;
     while caps::delete_before(&mut conn, day_of(now - USE_KEPT)).await? > 0 {}
     Ok(())
 }

@@ -10,6 +10,7 @@ pub mod attempts;
 pub mod audit;
 pub mod caps;
 pub mod checkup;
+pub mod claims;
 pub mod controls;
 pub mod db;
 pub mod door_keys;

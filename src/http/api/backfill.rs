@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::{body_of, told};
 use crate::flows::backfill::{self, Progress};
-use crate::flows::order::Answer;
+use crate::flows::order::{Answer, Claimed, claim};
 use crate::http::auth::Operator;
 use crate::http::error::Problem;
 use crate::http::extract::{Fields, OptionalBody, instant};
@@ -48,9 +48,10 @@ pub(in crate::http) async fn create(
     }
     let since = fields.finish(Some(since))?;
     let (ctx, once) = (&state.ctx, once.as_ref());
-    if let Some(before) = backfill::answered_before(ctx, &actor, once).await? {
-        return told(before);
-    }
+    let claim = match claim(ctx, &actor, once).await? {
+        Claimed::Before(before) => return told(before),
+        Claimed::Mine(claim) => claim,
+    };
     let mut progress = backfill::start(ctx, since).await?;
     let until = Instant::now() + PATIENCE;
     let mut problem = None;
@@ -66,7 +67,7 @@ pub(in crate::http) async fn create(
         }
     }
     let body = body_of(&Backfill::of(&progress, problem));
-    let ordered = backfill::end(ctx, &actor, once, &progress, Answer { status: 200, body }).await?;
+    let ordered = backfill::end(ctx, claim, &progress, Answer { status: 200, body }).await?;
     state.wake.notify_one();
     told(ordered)
 }
