@@ -100,7 +100,7 @@ async fn a_read_key_changes_nothing_and_each_try_is_on_record() {
     assert_eq!(on_record, expected);
     assert_eq!(refusals.len(), expected.len(), "one row each");
     let details = &refusals.iter().find(|(_, subject, _)| subject == "POST /v1/keys").unwrap().2;
-    let said = json!({"cause": "scope", "has": "read", "needs": "admin", "not_recorded_before": 0});
+    let said = json!({"cause": "scope", "client": "127.0.0.1", "has": "read", "needs": "admin", "not_recorded_before": 0});
     assert_eq!(details, &said);
     assert_eq!(world.rows("api_keys").await, 1);
 }
