@@ -169,8 +169,15 @@ fn every_route_is_in_the_document() {
         let code = code_of(&path);
         let is_page = path.ends_with("http/router.rs");
         for silent in [".route(", ".route_service(", ".nest(", ".nest_service(", "Router::new()"] {
+            // The operators' pages are for people: they stand on the page of routes, and not in the document.
+            let pages = |after: &str| after.trim_start().starts_with("\"/console");
+            let may = match silent {
+                ".route(" => is_page && code.split(silent).skip(1).all(pages),
+                "Router::new()" => is_page && code.matches("Router::new()").count() == 1,
+                _ => false,
+            };
             assert!(
-                !code.contains(silent),
+                may || !code.contains(silent),
                 "{}: {silent} mounts what the document does not see",
                 path.display()
             );
@@ -184,6 +191,7 @@ fn every_route_is_in_the_document() {
     let document = sluicegate::http::document();
     let methods = document["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len());
     assert_eq!(methods.sum::<usize>(), mounted, "routes on the page, and calls in the document");
+    assert!(document["paths"].as_object().unwrap().keys().all(|path| !path.starts_with("/console")));
     assert!(mounted > 30, "the routes were not found: {mounted}");
 }
 

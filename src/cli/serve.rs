@@ -161,6 +161,7 @@ fn assemble(
             intake: settings.runs(Role::Intake),
             worker: settings.runs(Role::Worker),
             api: settings.runs(Role::Api) || settings.runs(Role::Console),
+            console: settings.runs(Role::Console),
         },
         serving: serving(settings)?,
         worker: driver::Settings::default(),

@@ -37,11 +37,13 @@ pub struct Roles {
     pub worker: bool,
     /// Answers internal services.
     pub api: bool,
+    /// Shows operators their pages.
+    pub console: bool,
 }
 
 impl Roles {
     /// Every part.
-    pub const ALL: Roles = Roles { intake: true, worker: true, api: true };
+    pub const ALL: Roles = Roles { intake: true, worker: true, api: true, console: true };
 }
 
 /// Everything the service is made from.
@@ -176,6 +178,7 @@ pub async fn start(plan: Plan, clock: Clock) -> anyhow::Result<Running> {
         metrics: Arc::new(move || metrics.render()),
         wake: wake.bell(),
         onboarding: Arc::default(),
+        console: Arc::default(),
     };
     let doors = doors(listener, ops_listener, plan.roles, state);
     // Together they open no more files than there are; who crowds at one keeps nobody out of the other.
@@ -202,13 +205,13 @@ fn doors(
 ) -> Vec<(TcpListener, axum::Router)> {
     match ops_listener {
         Some(ops) => {
-            vec![(listener, http::public(state.clone())), (ops, http::operations(state))]
+            vec![(listener, http::public(state.clone())), (ops, http::operations(state, roles.console))]
         }
         None => {
             let router = match (roles.intake, roles.api) {
-                (true, true) => http::whole(state),
+                (true, true) => http::whole(state, roles.console),
                 (true, false) => http::intake_only(state),
-                (false, _) => http::api_only(state),
+                (false, _) => http::api_only(state, roles.console),
             };
             vec![(listener, router)]
         }

@@ -75,6 +75,12 @@ actions! {
     KeyRevoked = "key.revoked",
     /// A key was turned away: it was taken back, or does not reach so far. Of many alike one a minute.
     CallRefused = "call.refused",
+    /// Somebody signed in to the console with a key.
+    ConsoleSignedIn = "console.signed_in",
+    /// Somebody signed out of it.
+    ConsoleSignedOut = "console.signed_out",
+    /// Somebody was not let in. Of many alike one a minute.
+    ConsoleSignInFailed = "console.sign_in_failed",
 }
 
 /// What a row says.

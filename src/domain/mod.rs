@@ -27,6 +27,7 @@ pub mod refusal;
 pub mod release;
 pub mod return_url;
 pub mod reversal;
+pub mod session;
 pub mod task;
 pub mod topup;
 pub mod transfer;

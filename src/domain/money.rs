@@ -17,6 +17,8 @@ const KNOWN: &str = "aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bhd
     sar sbd scr sek sgd shp sle sll sos srd std szl thb tjs tnd top try ttd twd tzs uah ugx usd uyu uzs vnd vuv \
     wst xaf xcd xcg xof xpf yer zar zmw";
 
+/// Minor units are whole units.
+const ZERO_DECIMAL: &str = "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf";
 /// Minor units are thousandths, and Stripe wants the last digit zero.
 const THREE_DECIMAL: &str = "bhd jod kwd omr tnd";
 /// Passed with two decimals although they have none, so a multiple of one hundred.
@@ -64,6 +66,43 @@ impl Currency {
     /// The smallest step of an amount in this currency, in minor units.
     pub fn step_minor(&self) -> i64 {
         COARSE.into_iter().find(|(list, _)| listed(list, self.as_str())).map_or(1, |(_, step)| step)
+    }
+
+    /// How many digits of an amount in minor units stand behind the point.
+    pub fn decimals(&self) -> usize {
+        match self.as_str() {
+            code if listed(ZERO_DECIMAL, code) => 0,
+            code if listed(THREE_DECIMAL, code) => 3,
+            _ => 2,
+        }
+    }
+
+    /// An amount for reading: `1,234.50`, the currency not named.
+    pub fn written(&self, amount_minor: i64) -> String {
+        let (sign, digits) =
+            (if amount_minor < 0 { "−" } else { "" }, amount_minor.unsigned_abs().to_string());
+        let digits = format!("{digits:0>width$}", width = self.decimals() + 1);
+        let (whole, fraction) = digits.split_at(digits.len() - self.decimals());
+        let mut grouped = String::new();
+        for (at, digit) in whole.chars().enumerate() {
+            if at > 0 && (whole.len() - at) % 3 == 0 {
+                grouped.push(',');
+            }
+            grouped.push(digit);
+        }
+        let point = if fraction.is_empty() { "" } else { "." };
+        format!("{sign}{grouped}{point}{fraction}")
+    }
+
+    /// Reads an amount as people type it, `1234.5` or `1,234.50`, in minor units.
+    pub fn read(&self, text: &str) -> Option<i64> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let whole = whole.replace(',', "");
+        let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+        let fits =
+            !whole.is_empty() && digits(&whole) && digits(fraction) && fraction.len() <= self.decimals();
+        let text = format!("{whole}{fraction:0<width$}", width = self.decimals());
+        text.parse().ok().filter(|_| fits)
     }
 
     /// Takes an amount to pay in this currency: positive, bounded, and no finer than Stripe allows.
@@ -121,6 +160,44 @@ mod tests {
         for bad in ["USD", "us", "usdd", "xxx", "", "u d", "usdc"] {
             assert_eq!(Currency::parse(bad), Err(MoneyError::UnknownCurrency), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn an_amount_is_written_with_the_digits_of_its_currency() {
+        let written = |code: &str, amount| Currency::parse(code).map(|c| c.written(amount)).unwrap();
+        for (code, amount, text) in [
+            ("usd", 0, "0.00"),
+            ("usd", 5, "0.05"),
+            ("usd", 123_456_789, "1,234,567.89"),
+            ("usd", -100_000, "−1,000.00"),
+            ("jpy", 1_234, "1,234"),
+            ("jpy", 0, "0"),
+            ("kwd", 1_230, "1.230"),
+            ("isk", 50_000, "500.00"),
+            ("eur", i64::MIN, "−92,233,720,368,547,758.08"),
+        ] {
+            assert_eq!(written(code, amount), text, "{code} {amount}");
+        }
+        let read = |code: &str, text: &str| Currency::parse(code).map(|c| c.read(text)).unwrap();
+        for (code, text, amount) in [
+            ("usd", "1,234.50", Some(123_450)),
+            ("usd", "0.5", Some(50)),
+            ("usd", "7", Some(700)),
+            ("usd", "7.", Some(700)),
+            ("jpy", "1,234", Some(1_234)),
+            ("kwd", "1.23", Some(1_230)),
+            ("jpy", "1.5", None),
+            ("usd", "1.505", None),
+            ("usd", ".5", None),
+            ("usd", "-1", None),
+            ("usd", "+1", None),
+            ("usd", "", None),
+            ("usd", "99999999999999999999", None),
+        ] {
+            assert_eq!(read(code, text), amount, "{code} {text}");
+        }
+        let all = codes().filter(|code| listed(ZERO_DECIMAL, code)).count();
+        assert_eq!(all, ZERO_DECIMAL.split(' ').count(), "each of them is a currency that Stripe knows");
     }
 
     #[test]

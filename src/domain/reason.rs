@@ -143,6 +143,11 @@ impl Reason {
         }
     }
 
+    /// Whether it is the account's, and so one of the reasons why an account may not be paid.
+    pub fn of_account(self) -> bool {
+        (Reason::AccountUnknown..=Reason::CorridorUnsupported).contains(&self)
+    }
+
     /// Whether a transfer with this code is not even in the line for money.
     pub fn before_funds(self) -> bool {
         self < Reason::FundsInsufficient
@@ -171,6 +176,8 @@ mod tests {
         }
         assert!(Reason::ALL.is_sorted());
         assert_eq!(Reason::ALL.len(), 21);
+        assert!(Reason::PayoutsDisabled.of_account() && !Reason::TopupUnknown.of_account());
+        assert!(!Reason::DailyCapReached.of_account() && Reason::CorridorUnsupported.of_account());
         assert!(Reason::TopupFailed.before_funds() && !Reason::FundsInsufficient.before_funds());
     }
 }

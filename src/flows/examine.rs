@@ -10,6 +10,7 @@ use sqlx::{Connection as _, PgConnection};
 use time::{Duration, OffsetDateTime};
 use tokio::time::timeout;
 
+use super::Context;
 use crate::clock::Clock;
 use crate::domain::checkup::service::State;
 use crate::domain::checkup::stripe::{Answered, PROBES, Probe};
@@ -190,6 +191,12 @@ pub async fn in_database(url: &str, clock: &Clock, served: Served) -> InDatabase
     };
     let mend = "check DATABASE_URL, that the server runs, and that it lets this machine and user in";
     InDatabase { findings: vec![Finding::fail("database", why, mend)], state: None }
+}
+
+/// The same through a service's own connections.
+pub async fn from_within(ctx: &Context, served: Served) -> Result<InDatabase, StoreError> {
+    let mut conn = ctx.pool.acquire().await?;
+    examine(&mut conn, &ctx.clock, served).await
 }
 
 async fn examine(conn: &mut PgConnection, clock: &Clock, served: Served) -> Result<InDatabase, StoreError> {

@@ -8,8 +8,9 @@ use axum::http::request::Parts;
 use super::error::{Code, Problem};
 use super::serving::Client;
 use super::state::{AppState, Shared, hash};
-use crate::flows::Actor;
+use crate::domain::session::Token;
 use crate::flows::admit::{self, Caller, Cause, Scope};
+use crate::flows::{Actor, sign_in};
 
 const UNKNOWN: &str = "The key is unknown or was revoked; use another one.";
 
@@ -46,8 +47,19 @@ callers! {
 pub(super) struct Pass {
     /// Who it is.
     pub(super) actor: Actor,
-    /// The hash of a key that can be taken back.
-    key: Option<[u8; 32]>,
+    /// By what, if it can be taken back.
+    by: By,
+}
+
+/// By what somebody is let in.
+#[derive(Clone, Debug)]
+enum By {
+    /// The bootstrap key, or being within this process.
+    Lasting,
+    /// The key of this hash.
+    Key([u8; 32]),
+    /// A session of the console.
+    Session(Token),
 }
 
 impl FromRequestParts<Shared> for Pass {
@@ -56,18 +68,29 @@ impl FromRequestParts<Shared> for Pass {
     async fn from_request_parts(parts: &mut Parts, state: &Shared) -> Result<Self, Problem> {
         let Reader(actor) = Reader::from_request_parts(parts, state).await?;
         let lasting = actor.id == ADMIN || parts.extensions.get::<Known>().is_some();
-        let key = if lasting { None } else { bearer(&parts.headers).map(hash) };
-        Ok(Self { actor, key })
+        let key = bearer(&parts.headers).filter(|_| !lasting);
+        Ok(Self { actor, by: key.map_or(By::Lasting, |secret| By::Key(hash(secret))) })
     }
 }
 
 impl Pass {
+    /// Somebody who is signed in to the console.
+    pub(super) fn of_session(actor: Actor, token: Token) -> Self {
+        Self { actor, by: By::Session(token) }
+    }
+
     /// Whether the key still reaches so far. Where that can't be found out at the moment, it does.
     pub(super) async fn holds(&self, state: &AppState) -> bool {
-        let Some(key) = self.key else { return true };
-        match identify(state, key).await {
-            Ok(Some(Caller::Known(_, _))) | Err(_) => true,
-            Ok(Some(Caller::Revoked(_)) | None) => false,
+        match &self.by {
+            By::Lasting => true,
+            By::Key(key) => match identify(state, *key).await {
+                Ok(Some(Caller::Known(_, _))) | Err(_) => true,
+                Ok(Some(Caller::Revoked(_)) | None) => false,
+            },
+            By::Session(token) => match sign_in::recall(&state.ctx, token, state.bootstrap(), false).await {
+                Ok(known) => known.is_some(),
+                Err(_) => true,
+            },
         }
     }
 
@@ -114,7 +137,7 @@ async fn admit(state: &AppState, parts: &Parts, needs: Scope) -> Result<Actor, P
     }
 }
 
-async fn identify(state: &AppState, secret_hash: [u8; 32]) -> Result<Option<Caller>, Problem> {
+pub(super) async fn identify(state: &AppState, secret_hash: [u8; 32]) -> Result<Option<Caller>, Problem> {
     let now = state.ctx.clock.now();
     let era = match state.door.recall(&secret_hash, now) {
         Ok(caller) => return Ok(Some(caller)),
@@ -127,7 +150,7 @@ async fn identify(state: &AppState, secret_hash: [u8; 32]) -> Result<Option<Call
     Ok(found)
 }
 
-async fn turn_away(state: &AppState, parts: &Parts, actor: &Actor, cause: Cause) {
+pub(super) async fn turn_away(state: &AppState, parts: &Parts, actor: &Actor, cause: Cause) {
     let route = parts.extensions.get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
     let call = format!("{} {route}", parts.method);
     metrics::counter!("sluicegate_refused_calls_total").increment(1);

@@ -160,6 +160,11 @@ impl Problem {
         self.errors.into_iter().map(within).collect()
     }
 
+    /// Its code, its detail, and every field that is wrong.
+    pub(super) fn parts(&self) -> (Code, &str, &[FieldError]) {
+        (self.code, &self.detail, &self.errors)
+    }
+
     /// A fault of ours: the text goes to the log.
     pub(super) fn internal(error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, "the request failed through a fault of ours");

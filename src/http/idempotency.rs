@@ -84,6 +84,11 @@ impl Key {
     }
 }
 
+/// A key that is no header's, for a request that says this.
+pub(super) fn once(key: String, method: &Method, path: &str, said: &Map<String, Value>) -> Once {
+    Once { key, request_hash: request_hash(method, path, said) }
+}
+
 fn key_of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else { return Ok(None) };

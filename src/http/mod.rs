@@ -5,6 +5,7 @@
 
 mod api;
 mod auth;
+mod console;
 mod declined;
 mod docs;
 mod document;
@@ -32,6 +33,7 @@ mod waits;
 mod webhook;
 mod words;
 
+pub use self::console::Gate as ConsoleGate;
 pub use self::door::Door;
 pub use self::live::Live;
 pub use self::onboarding::Limiter as OnboardingLimiter;

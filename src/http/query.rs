@@ -32,7 +32,7 @@ impl FromRequestParts<Shared> for Params {
     async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Problem> {
         let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
         let Query(pairs) = pairs.map_err(|_| Problem::field("/query", "must be `name=value&…`"))?;
-        Ok(Self { pairs, errors: Vec::new() })
+        Ok(Self::of(pairs))
     }
 }
 
@@ -64,9 +64,9 @@ impl IntoParams for Paging {
 /// Part of a list, as it is shown.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct List<T> {
-    data: Vec<T>,
+    pub(super) data: Vec<T>,
     /// For the next page hand it in as `after`; null on the last page.
-    next: Option<String>,
+    pub(super) next: Option<String>,
 }
 
 /// Part of a list.
@@ -79,6 +79,11 @@ pub(super) struct Page {
 }
 
 impl Params {
+    /// These parameters.
+    pub(super) fn of(pairs: Vec<(String, String)>) -> Self {
+        Self { pairs, errors: Vec::new() }
+    }
+
     /// Notes what is wrong with a parameter.
     pub(super) fn wrong(&mut self, name: &str, detail: impl Into<String>) {
         self.errors.push(FieldError { pointer: format!("/query/{name}"), detail: detail.into() });

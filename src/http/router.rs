@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
 use axum::{Extension, Router};
 use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -18,6 +19,7 @@ use super::api::{
     topups, transfers,
 };
 use super::auth::Known;
+use super::console::pages;
 use super::document::{self, Document};
 use super::extract::MAX_BODY;
 use super::state::{AppState, Shared};
@@ -26,33 +28,35 @@ use crate::flows::Actor;
 
 /// What Stripe, people at onboarding's doors, and load balancers reach.
 pub fn public(state: AppState) -> Router {
-    finish(webhooks().merge(onboarding()).merge(probes()), state)
+    finish(webhooks().merge(onboarding()).merge(probes()), None, state)
 }
 
 /// A process that only takes in deliveries, with what it measures.
 pub fn intake_only(state: AppState) -> Router {
-    finish(webhooks().merge(measures()).merge(probes()), state)
+    finish(webhooks().merge(measures()).merge(probes()), None, state)
 }
 
-/// What internal services, operators and monitoring reach.
-pub fn operations(state: AppState) -> Router {
-    finish(v1().merge(description()).merge(measures()).merge(probes()), state)
+/// What internal services, operators and monitoring reach; with the operators' pages, or without.
+pub fn operations(state: AppState, with_console: bool) -> Router {
+    let routes = v1().merge(description()).merge(measures()).merge(probes());
+    finish(routes, with_console.then(console), state)
 }
 
 /// What internal services reach, for one caller in this process: the command line of whoever may open the
 /// database, and so is asked for no key.
 pub fn in_process(state: AppState, caller: Actor) -> Router {
-    finish(v1(), state).layer(Extension(Known(caller)))
+    finish(v1(), None, state).layer(Extension(Known(caller)))
 }
 
 /// A process that takes in no deliveries, on its one address.
-pub fn api_only(state: AppState) -> Router {
-    finish(onboarding().merge(v1()).merge(description()).merge(measures()).merge(probes()), state)
+pub fn api_only(state: AppState, with_console: bool) -> Router {
+    let routes = onboarding().merge(v1()).merge(description()).merge(measures()).merge(probes());
+    finish(routes, with_console.then(console), state)
 }
 
 /// Everything on one address.
-pub fn whole(state: AppState) -> Router {
-    finish(everything(), state)
+pub fn whole(state: AppState, with_console: bool) -> Router {
+    finish(everything(), with_console.then(console), state)
 }
 
 /// The OpenAPI document of the whole.
@@ -125,6 +129,41 @@ fn v1() -> OpenApiRouter<Shared> {
         .routes(at("/v1/keys/{id}", routes!(keys::revoke)))
 }
 
+/// The operators' pages. They are for people, and no part of the API: the document does not describe them.
+fn console() -> Router<Shared> {
+    Router::new()
+        .route("/console", get(pages::overview))
+        .route("/console/", get(pages::overview))
+        .route("/console/sign-in", get(pages::sign_in).post(pages::enter))
+        .route("/console/sign-out", post(pages::sign_out))
+        .route("/console/search", get(pages::search))
+        .route("/console/stream", get(pages::stream))
+        .route("/console/releases/pause", get(pages::pause).post(pages::set_pause))
+        .route("/console/releases/resume", get(pages::resume).post(pages::set_resume))
+        .route("/console/transfers", get(pages::transfers))
+        .route("/console/transfers/{id}", get(pages::transfer))
+        .route(
+            "/console/transfers/{id}/{order}",
+            get(pages::ask_about_transfer).post(pages::order_about_transfer),
+        )
+        .route("/console/topups", get(pages::topups))
+        .route("/console/topups/{tu}", get(pages::topup))
+        .route("/console/topups/{tu}/cancel", get(pages::ask_to_cancel_topup).post(pages::cancel_topup))
+        .route("/console/accounts", get(pages::accounts))
+        .route("/console/accounts/{acct}", get(pages::account))
+        .route("/console/accounts/{acct}/onboarding-link", get(pages::ask_for_link).post(pages::make_link))
+        .route("/console/audit", get(pages::audit))
+        .route("/console/keys", get(pages::keys).post(pages::create_key))
+        .route("/console/keys/new", get(pages::new_key))
+        .route("/console/keys/{id}/revoke", get(pages::ask_to_revoke).post(pages::revoke_key))
+        .route("/console/health", get(pages::health))
+        .route("/console/assets/console.css", get(pages::style))
+        .route("/console/assets/console.js", get(pages::script))
+        .route("/console/assets/icon.svg", get(pages::icon))
+        .route("/console/{*rest}", get(pages::not_found).post(pages::not_found))
+        .layer(from_fn(pages::dress))
+}
+
 fn described() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(document::base())
 }
@@ -136,9 +175,13 @@ fn at(path: &str, handlers: UtoipaMethodRouter<Shared>) -> UtoipaMethodRouter<Sh
     handlers
 }
 
-fn finish(router: OpenApiRouter<Shared>, state: AppState) -> Router {
+fn finish(router: OpenApiRouter<Shared>, pages: Option<Router<Shared>>, state: AppState) -> Router {
     let state: Shared = Arc::new(state);
     let (router, described) = router.split_for_parts();
+    let router = match pages {
+        Some(pages) => router.merge(pages),
+        None => router,
+    };
     router
         .fallback(layers::not_found)
         .method_not_allowed_fallback(layers::method_not_allowed)

@@ -9,6 +9,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::console::Gate as ConsoleGate;
 use super::door::Door;
 use super::error::Problem;
 use super::live::Live;
@@ -66,6 +67,8 @@ pub struct AppState {
     pub wake: Arc<Notify>,
     /// How often onboarding's doors lead to Stripe.
     pub onboarding: Arc<OnboardingLimiter>,
+    /// How often nobody was let in to the console.
+    pub console: Arc<ConsoleGate>,
 }
 
 impl fmt::Debug for AppState {
@@ -75,6 +78,11 @@ impl fmt::Debug for AppState {
 }
 
 impl AppState {
+    /// The bootstrap key's hash.
+    pub(super) fn bootstrap(&self) -> Option<&[u8; 32]> {
+        self.admin_key.as_ref().map(|AdminKey(hash)| hash)
+    }
+
     /// A connection for one answer.
     pub(super) async fn connect(&self) -> Result<views::Pooled, Problem> {
         Ok(views::connect(&self.ctx.pool).await?)

@@ -54,19 +54,35 @@ pub async fn append_all(conn: &mut PgConnection, entries: &[Entry]) -> Result<()
     Ok(())
 }
 
+type Columns = (i64, OffsetDateTime, bool, String, String, String, String, Vec<u8>, Vec<u8>);
+
+fn row((id, at, livemode, actor, action, subject, details, previous, hash): Columns) -> Row {
+    Row { id, entry: Entry { at, livemode, actor, action, subject, details }, previous, hash }
+}
+
 /// Rows of the chain, the oldest first, from beyond `after`.
 pub async fn list(conn: &mut PgConnection, after: i64, limit: i64) -> Result<Vec<Row>, StoreError> {
     const SQL: &str = "-- list_audit
         select id, at, livemode, actor, action, subject, details, previous, hash
         from audit_log where id > $1 order by id limit $2";
-    type Columns = (i64, OffsetDateTime, bool, String, String, String, String, Vec<u8>, Vec<u8>);
     let rows: Vec<Columns> = sqlx::query_as(SQL).bind(after).bind(limit).fetch_all(conn).await?;
-    let row = |(id, at, livemode, actor, action, subject, details, previous, hash)| Row {
-        id,
-        entry: Entry { at, livemode, actor, action, subject, details },
-        previous,
-        hash,
-    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// Rows of one mode, the newest first, from below `after`; with a subject only those about it.
+pub async fn list_newest(
+    conn: &mut PgConnection,
+    livemode: bool,
+    subject: Option<&str>,
+    after: Option<i64>,
+    limit: i64,
+) -> Result<Vec<Row>, StoreError> {
+    const SQL: &str = "-- list_newest_audit
+        select id, at, livemode, actor, action, subject, details, previous, hash from audit_log
+        where livemode = $1 and ($2::text is null or subject = $2) and ($3::bigint is null or id < $3)
+        order by id desc limit $4";
+    let query = sqlx::query_as(SQL).bind(livemode).bind(subject).bind(after).bind(limit);
+    let rows: Vec<Columns> = query.persistent(false).fetch_all(conn).await?;
     Ok(rows.into_iter().map(row).collect())
 }
 

@@ -22,7 +22,7 @@ pub use self::accounts::{
 pub use self::changes::{Change, first_started, last_change, list_changes, present};
 pub use self::events::{Event, EventFilter, EventStatus, find_event, find_payload, list_events};
 pub use self::forecast::{Outlook, outlook};
-pub use self::gauges::{Gauges, gauges};
+pub use self::gauges::{Gauges, Waiting, gauges};
 pub use self::money::{
     Arrival, Currency, Funds, Topup, TopupChange, TopupFilter, find_topup, funds, list_topup_changes,
     list_topups, list_topups_by_ids,
@@ -33,9 +33,12 @@ pub use self::transfers::{
     list_history, list_transfers, list_transfers_by_ids,
 };
 pub use super::adjustments::{Adjustment, list as list_adjustments};
+pub use super::audit::list_newest as list_audit;
+pub use super::controls::{Pause, find_pause};
 pub use super::db::StoreError;
 pub use super::keys::{Key, list as list_keys};
 pub use super::platforms::{Platform, get as get_platform};
+pub use super::pulses::{Pulse, list_since as list_pulses};
 pub use super::reversals::{Reversal, list as list_reversals};
 pub use super::sweeps::Sweep;
 pub use super::topup_intents::{Intent as TopupIntent, find as find_topup_intent};

@@ -11,12 +11,14 @@ use uuid::Uuid;
 use super::wake::Wake;
 use crate::domain::event::Ourselves;
 use crate::flows::retire_events::Retired;
-use crate::flows::{Context, catch_up, look_again, retire_events, upkeep, watch_platform};
+use crate::flows::{Context, catch_up, look_again, retire_events, take_pulse, upkeep, watch_platform};
 use crate::store::db::StoreError;
 use crate::store::tasks;
 
 const BEAT: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_secs(60);
+/// More often than the minutes it notes, so that none is left out.
+const PULSE: Duration = Duration::from_secs(20);
 const TAKE_OVER: Duration = Duration::from_secs(3);
 const TIDY: Duration = Duration::from_secs(60 * 60);
 const LEARN_AGAIN: Duration = Duration::from_secs(5);
@@ -72,6 +74,14 @@ pub async fn run(
             }
         }
     };
+    let pulse = async {
+        loop {
+            if let Err(error) = take_pulse::run(&ctx).await {
+                tracing::debug!(%error, "how the intake goes could not be noted");
+            }
+            tokio::time::sleep(PULSE).await;
+        }
+    };
     let takes_over = async {
         loop {
             stay(&ctx.pool, &mut presence, holder).await;
@@ -116,6 +126,7 @@ pub async fn run(
         () = stop.cancelled() => {}
         () = beats => {}
         () = heart => {}
+        () = pulse => {}
         () = takes_over => {}
         () = tidies => {}
         () = learns => {}

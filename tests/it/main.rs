@@ -11,6 +11,7 @@ mod batch;
 mod batches;
 mod bench;
 mod campaign;
+mod console;
 mod controls;
 mod corridors;
 mod crash;

@@ -28,7 +28,7 @@ const LARGE: [&str; 16] = [
 ];
 
 /// Statements that may read all of a table, and why. Those of the simulator (`inspect_…`) may too.
-const MAY_SCAN: [(&str, &str); 26] = [
+const MAY_SCAN: [(&str, &str); 27] = [
     ("open_evidence", "rebuild --check reads everything that was kept"),
     ("list_unexplained", "rebuild --check"),
     ("list_unrecorded", "rebuild --check"),
@@ -42,6 +42,7 @@ const MAY_SCAN: [(&str, &str); 26] = [
     ("gauge_tasks", "counts what waits, which is little when all is well"),
     ("gauge_waiting", "adds up what waits"),
     ("gauge_lag", "counts the dead letters"),
+    ("count_dead_letters", "the same, once a minute"),
     ("beat_heart", "looks at the transfers only where the service never ran before"),
     ("balances_of", "adds up the lots of a currency: a few rows a top-up"),
     ("view_funds", "adds up the lots"),

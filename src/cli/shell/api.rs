@@ -122,9 +122,19 @@ impl Api {
         let (closing, signals) = (CancellationToken::new(), watch::channel(0).1);
         let live = Live::start(&ctx, &signals, &closing, &TaskTracker::new());
         let (door, metrics) = (Door::default(), Arc::new(String::new));
-        let onboarding = Arc::default();
-        let state =
-            AppState { ctx, intake, admin_key: None, door, live, closing, metrics, wake: bell, onboarding };
+        let (onboarding, console) = (Arc::default(), Arc::default());
+        let state = AppState {
+            ctx,
+            intake,
+            admin_key: None,
+            door,
+            live,
+            closing,
+            metrics,
+            wake: bell,
+            onboarding,
+            console,
+        };
         let caller = Actor { id: person::on_record() };
         Ok(Self { router: http::in_process(state, caller), pool, database })
     }

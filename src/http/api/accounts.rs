@@ -101,7 +101,7 @@ pub(in crate::http) fn readiness_of(account: &Account, policy: &Policy) -> Optio
 }
 
 /// An account of which only the id was heard is unknown; one that left without ever being described is not.
-fn is_shown(account: &Account) -> bool {
+pub(in crate::http) fn is_shown(account: &Account) -> bool {
     account.known.flags.is_some() || account.known.deauthorized()
 }
 

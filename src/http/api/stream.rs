@@ -41,8 +41,17 @@ pub(in crate::http) async fn stream(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     params.finish()?;
+    listen(state, pass, &headers).await
+}
+
+/// The same for whoever was let in by another door.
+pub(in crate::http) async fn listen(
+    state: Shared,
+    pass: Pass,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
     let seat = state.live.feed.seat().ok_or_else(too_many)?;
-    let (place, gap) = start(&state, &headers).await?;
+    let (place, gap) = start(&state, headers).await?;
     let position = state.live.feed.position(place).await?;
     let greeting = match gap {
         Some(gap) => frames::reset(&position, gap),

@@ -184,11 +184,12 @@ pub(in crate::http) async fn list(
 }
 
 /// A top-up's sort key: when it was first heard of, to the nanosecond, and its id.
-fn place(topup: &views::Topup) -> String {
+pub(in crate::http) fn place(topup: &views::Topup) -> String {
     format!("{} {}", topup.first_seen.unix_timestamp_nanos(), topup.id)
 }
 
-fn place_of(key: &str) -> Option<(OffsetDateTime, &str)> {
+/// Reads the key back.
+pub(in crate::http) fn place_of(key: &str) -> Option<(OffsetDateTime, &str)> {
     let (at, id) = key.split_once(' ')?;
     let at = OffsetDateTime::from_unix_timestamp_nanos(at.parse().ok()?).ok()?;
     ids::TopupId::parse(id).ok().map(|_| (at, id))

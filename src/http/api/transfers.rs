@@ -58,7 +58,8 @@ pub(in crate::http) async fn list(
     Ok(Json(page.of(transfers, |transfer| transfer.id.to_string(), line)))
 }
 
-fn filter(params: &mut Params) -> TransferFilter {
+/// Which transfers are asked for.
+pub(in crate::http) fn filter(params: &mut Params) -> TransferFilter {
     let status = |word: &str| Status::parse(word).map(|status| status.as_str().to_owned());
     let reason = |code: &str| Reason::parse(code).map(|reason| reason.code().to_owned());
     fn words<T>(all: impl Iterator<Item = T>, word: impl Fn(T) -> &'static str) -> String {

@@ -1,5 +1,6 @@
 //! What the stories need and do not tell.
 
+pub mod browser;
 pub mod document;
 pub mod events;
 pub mod postgres;

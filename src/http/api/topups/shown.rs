@@ -91,18 +91,12 @@ impl BankFailure {
 
 impl Topup {
     pub(in crate::http) fn of(topup: views::Topup) -> Self {
+        let explanation = explanation(&topup);
         let mut metadata = topup.metadata.0;
         let intent = metadata.get(METADATA_KEY).and_then(|id| ids::TopupIntentId::parse(id).ok());
         if intent.is_some() {
             metadata.remove(METADATA_KEY);
         }
-        let explanation = in_words::explanation(&Whereabouts {
-            status: Status::parse(&topup.status),
-            available: topup.proof_status.as_deref() == Some("available"),
-            settled: topup.settled,
-            excluded: topup.excluded == Some(true),
-            expected_at: topup.proof_available_on.or(topup.expected_availability_date),
-        });
         let message = topup.failure_message;
         Self {
             intent,
@@ -131,6 +125,17 @@ impl Topup {
             first_seen: Instant::of(topup.first_seen),
         }
     }
+}
+
+/// Where a top-up's money is, and what to expect.
+pub(in crate::http) fn explanation(topup: &views::Topup) -> String {
+    in_words::explanation(&Whereabouts {
+        status: Status::parse(&topup.status),
+        available: topup.proof_status.as_deref() == Some("available"),
+        settled: topup.settled,
+        excluded: topup.excluded == Some(true),
+        expected_at: topup.proof_available_on.or(topup.expected_availability_date),
+    })
 }
 
 /// A top-up, as the answer that is kept.
