@@ -91,6 +91,17 @@ struct Waiting {
     _room: Room,
 }
 
+/// Whether the signature of a kept delivery still fits what was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signature {
+    /// With the secret of this label.
+    Fits(Option<String>),
+    /// There is no secret to verify it with.
+    Unchecked,
+    /// It does not, for this reason.
+    Misfit(String),
+}
+
 /// The door for deliveries. Cheap to clone; the writers end when the last clone is dropped.
 #[derive(Clone)]
 pub struct Intake {
@@ -132,6 +143,17 @@ impl Intake {
     /// Room for a body that is about to be read.
     pub fn room(&self) -> Room {
         Room { budget: Arc::clone(&self.budget), taken: None }
+    }
+
+    /// Verifies once more what was kept of a delivery, whenever it came.
+    pub fn try_again(&self, payload: &[u8], header: &str) -> Signature {
+        if self.secrets.is_empty() {
+            return Signature::Unchecked;
+        }
+        match signature::verify(payload, header, &self.secrets, 0, i64::MAX) {
+            Ok(secret) => Signature::Fits(secret.label.clone()),
+            Err(error) => Signature::Misfit(error.to_string()),
+        }
     }
 
     /// Takes one delivery: returns once it is durable.

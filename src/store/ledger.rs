@@ -129,3 +129,46 @@ pub async fn balances_of(
         from ledger_accounts where livemode = $1 and currency = $2";
     Ok(sqlx::query_as(SQL).bind(livemode).bind(currency.as_str()).fetch_one(conn).await?)
 }
+
+/// A line of an entry, as it was booked.
+#[derive(Clone, Debug, FromRow)]
+pub struct Posting {
+    /// The entry's number.
+    pub entry: i64,
+    /// The account's number.
+    pub account: i64,
+    /// When it was booked.
+    pub at: OffsetDateTime,
+    /// What happened.
+    pub kind: String,
+    /// To what; with the kind it stands once.
+    pub reference: String,
+    /// The transfer that moved it.
+    pub transfer: Option<String>,
+    /// Live or test mode.
+    pub livemode: bool,
+    /// Of this currency.
+    pub currency: String,
+    /// Where the money came to, or went from.
+    pub place: String,
+    /// The top-up or adjustment that it came with.
+    pub lot: String,
+    /// In minor units; negative where it went.
+    #[sqlx(rename = "amount")]
+    pub amount_minor: i64,
+}
+
+/// The lines behind this entry's of this account, in order, five hundred at most.
+pub async fn list_postings(conn: &mut PgConnection, after: (i64, i64)) -> Result<Vec<Posting>, StoreError> {
+    const SQL: &str = "-- list_postings
+        select p.entry, p.account, e.at, e.kind, e.reference, e.transfer, a.livemode, a.currency, a.kind as place,
+            a.lot, p.amount
+        from (
+            select entry, account, amount from ledger_postings
+            where (entry, account) > ($1, $2) order by entry, account limit 500
+        ) p
+        join ledger_entries e on e.id = p.entry
+        join ledger_accounts a on a.id = p.account
+        order by p.entry, p.account";
+    Ok(sqlx::query_as(SQL).bind(after.0).bind(after.1).fetch_all(conn).await?)
+}

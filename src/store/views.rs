@@ -20,7 +20,9 @@ pub use self::accounts::{
     list_accounts_changed,
 };
 pub use self::changes::{Change, first_started, last_change, list_changes, present};
-pub use self::events::{Event, EventFilter, EventStatus, find_event, find_payload, list_events};
+pub use self::events::{
+    Event, EventFilter, EventStatus, find_event, find_payload, find_signature, list_events,
+};
 pub use self::forecast::{Outlook, outlook};
 pub use self::gauges::{Gauges, Waiting, gauges};
 pub use self::money::{
@@ -37,6 +39,7 @@ pub use super::audit::list_newest as list_audit;
 pub use super::controls::{Pause, find_pause};
 pub use super::db::StoreError;
 pub use super::keys::{Key, list as list_keys};
+pub use super::ledger::{Posting, list_postings};
 pub use super::platforms::{Platform, get as get_platform};
 pub use super::pulses::{Pulse, list_since as list_pulses};
 pub use super::reversals::{Reversal, list as list_reversals};

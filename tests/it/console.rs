@@ -1,5 +1,7 @@
 //! The console: who gets in, how far, and what its pages and buttons do. Over real HTTP, with a cookie.
 
+mod events;
+mod export;
 mod keys;
 mod money_in;
 mod signing_in;

@@ -11,6 +11,10 @@ pub(super) enum Section {
     Topups,
     /// Who is paid.
     Accounts,
+    /// What Stripe told.
+    Events,
+    /// Those that could not be applied.
+    DeadLetters,
     /// Who did what.
     Audit,
     /// Who may call.
@@ -26,6 +30,8 @@ impl Section {
         Self::Transfers,
         Self::Topups,
         Self::Accounts,
+        Self::Events,
+        Self::DeadLetters,
         Self::Audit,
         Self::Keys,
         Self::Health,
@@ -38,6 +44,8 @@ impl Section {
             Self::Transfers => "Transfers",
             Self::Topups => "Top-ups",
             Self::Accounts => "Accounts",
+            Self::Events => "Events",
+            Self::DeadLetters => "Dead letters",
             Self::Audit => "Audit log",
             Self::Keys => "Keys",
             Self::Health => "Health",
@@ -51,6 +59,8 @@ impl Section {
             Self::Transfers => "/console/transfers",
             Self::Topups => "/console/topups",
             Self::Accounts => "/console/accounts",
+            Self::Events => "/console/events",
+            Self::DeadLetters => "/console/dead-letters",
             Self::Audit => "/console/audit",
             Self::Keys => "/console/keys",
             Self::Health => "/console/health",
@@ -61,9 +71,14 @@ impl Section {
     pub(super) fn for_admins(self) -> bool {
         match self {
             Self::Keys => true,
-            Self::Overview | Self::Transfers | Self::Topups | Self::Accounts | Self::Audit | Self::Health => {
-                false
-            }
+            Self::Overview
+            | Self::Transfers
+            | Self::Topups
+            | Self::Accounts
+            | Self::Events
+            | Self::DeadLetters
+            | Self::Audit
+            | Self::Health => false,
         }
     }
 }

@@ -8,6 +8,9 @@ mod assets;
 mod audit;
 mod chart;
 mod confirm;
+mod csv;
+mod events;
+mod export;
 mod form;
 mod frame;
 mod gate;
@@ -29,6 +32,12 @@ pub(super) mod pages {
     pub(in crate::http) use super::accounts::{ask_for_link, list as accounts, make_link, one as account};
     pub(in crate::http) use super::assets::{icon, script, style};
     pub(in crate::http) use super::audit::log as audit;
+    pub(in crate::http) use super::events::{
+        ask_to_replay, dead_letters, list as events, one as event, replay as replay_event,
+    };
+    pub(in crate::http) use super::export::{
+        ledger as export_ledger, topups as export_topups, transfers as export_transfers,
+    };
     pub(in crate::http) use super::health::page as health;
     pub(in crate::http) use super::keys::{
         ask_to_revoke, create as create_key, list as keys, new as new_key, revoke as revoke_key,

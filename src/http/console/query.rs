@@ -50,6 +50,14 @@ impl Asked {
 pub(super) struct Below(Vec<(String, String)>);
 
 impl Below {
+    /// The query of all that is in it, with its `?`; nothing where nothing narrows it.
+    pub(super) fn whole(&self) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(self.0.iter().filter(|(name, _)| name != "limit"));
+        let query = query.finish();
+        if query.is_empty() { query } else { format!("?{query}") }
+    }
+
     /// The query of the page that begins below this place.
     pub(super) fn to(&self, after: &str) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());

@@ -25,7 +25,7 @@ pub(in crate::http) async fn search(
             StatusCode::NOT_FOUND,
             "Nothing has this id",
             "Search for a whole id: xfer_… for a transfer (or tr_…, its id at Stripe, or the Idempotency-Key it was \
-             asked for with), acct_… for an account, tu_… for a top-up.",
+             asked for with), acct_… for an account, tu_… for a top-up, evt_… for an event.",
         )),
     }
 }

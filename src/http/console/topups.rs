@@ -23,6 +23,7 @@ use crate::http::api::topups::shown::explanation;
 use crate::http::api::topups::{place, place_of};
 use crate::http::error::Problem;
 use crate::http::extract::Id;
+use crate::http::query::Params;
 use crate::http::state::{AppState, Shared};
 use crate::store::views::{self, Topup, TopupChange, TopupFilter, TopupIntent};
 
@@ -33,6 +34,7 @@ struct List {
     statuses: Vec<Choice>,
     settled: Vec<Choice>,
     currency: String,
+    export: String,
     rows: Vec<Row>,
     next: Option<String>,
 }
@@ -82,17 +84,11 @@ pub(in crate::http) async fn list(
         statuses.map(|of| Choice::of(of.as_str(), words::topup(of, false).words, &status)).collect();
     let arrived = [("true", "There"), ("false", "Not there yet")];
     let arrived = arrived.map(|(value, words)| Choice::of(value, words, &settled)).into();
-    let below = asked.below();
+    let (below, export) = (asked.below(), asked.below().whole());
     let mut params = asked.strictly();
     let page_of = params.page("topups", |key| place_of(key).is_some());
-    let status = params.optional("status", |word| {
-        let known = Status::ALL.into_iter().find(|status| status.as_str() == word);
-        known.map(Status::as_str).ok_or_else(|| "must be one of the list".to_owned())
-    });
-    let settled = params.flag("settled");
-    let wanted = params.optional("currency", |text| Currency::parse(text).map_err(|error| error.to_string()));
+    let (status, settled, wanted) = filter(&mut params);
     params.finish()?;
-    let wanted = wanted.map(|currency| currency.to_string());
     let filter = TopupFilter { status, settled, currency: wanted.as_deref() };
     let after = page_of.after.as_deref().and_then(place_of);
     let mut conn = state.connect().await?;
@@ -103,9 +99,22 @@ pub(in crate::http) async fn list(
         statuses,
         settled: arrived,
         currency,
+        export,
         rows: rows.data,
         next: rows.next.map(|after| below.to(&after)),
     })
+}
+
+/// Reads the list's filters: the status, whether the money is there, and the currency.
+pub(super) fn filter(params: &mut Params) -> (Option<&'static str>, Option<bool>, Option<String>) {
+    let status = params.optional("status", |word| {
+        let known = Status::ALL.into_iter().find(|status| status.as_str() == word);
+        known.map(Status::as_str).ok_or_else(|| "must be one of the list".to_owned())
+    });
+    let settled = params.flag("settled");
+    let currency =
+        params.optional("currency", |text| Currency::parse(text).map_err(|error| error.to_string()));
+    (status, settled, currency.map(|currency| currency.to_string()))
 }
 
 impl Row {

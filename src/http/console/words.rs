@@ -2,11 +2,12 @@
 
 use time::OffsetDateTime;
 
-use crate::domain::ids::{AccountId, TopupId, TopupIntentId, TransferId};
+use crate::domain::ids::{AccountId, EventId, TopupId, TopupIntentId, TransferId};
 use crate::domain::money::Currency;
 use crate::domain::reason::Reason;
 use crate::domain::topup;
 use crate::domain::transfer::Status;
+use crate::store::views::EventStatus;
 
 /// An amount with its currency: `1,234.50 USD`.
 pub(super) fn money(amount_minor: i64, currency: &str) -> String {
@@ -99,6 +100,7 @@ pub(super) fn page_about(id: &str) -> Option<String> {
         ("acct", _) if AccountId::parse(id).is_ok() => "accounts",
         ("tu", _) if TopupId::parse(id).is_ok() => "topups",
         ("tpi", _) if TopupIntentId::parse(id).is_ok() => "topups",
+        ("evt", _) if EventId::parse(id).is_ok() => "events",
         _ => return None,
     };
     Some(format!("/console/{list}/{id}"))
@@ -146,6 +148,17 @@ pub(super) fn transfer(status: Status) -> State {
     State { words, tone }
 }
 
+/// An event's.
+pub(super) fn event(status: EventStatus) -> State {
+    let (words, tone) = match status {
+        EventStatus::Pending => ("Waits for its turn", "wait"),
+        EventStatus::Processed => ("Took effect", "good"),
+        EventStatus::Ignored => ("Ignored", "over"),
+        EventStatus::Failed => ("Dead letter", "bad"),
+    };
+    State { words, tone }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,7 +167,8 @@ mod tests {
     fn an_id_leads_to_its_page_and_nothing_else_does() {
         assert_eq!(page_about("acct_1").as_deref(), Some("/console/accounts/acct_1"));
         assert_eq!(page_about("tpi_1").as_deref(), Some("/console/topups/tpi_1"));
-        for text in ["releases", "evt_1", "acct_", "acct_1/../x", "POST /v1/keys", ""] {
+        assert_eq!(page_about("evt_1").as_deref(), Some("/console/events/evt_1"));
+        for text in ["releases", "evt_1/replay", "acct_", "acct_1/../x", "POST /v1/keys", ""] {
             assert_eq!(page_about(text), None, "{text}");
         }
     }

@@ -184,3 +184,12 @@ pub async fn find_payload(
         where event_id = $1 and created = $2";
     Ok(sqlx::query_as(SQL).bind(&event.event_id).bind(event.created).fetch_optional(conn).await?)
 }
+
+/// The header that came with an event; none where it was read from Stripe's list.
+pub async fn find_signature(conn: &mut PgConnection, event: &Event) -> Result<Option<String>, StoreError> {
+    const SQL: &str = "-- find_signature
+        select signature from outbox where event_id = $1 and created = $2";
+    let found: Option<Option<String>> =
+        sqlx::query_scalar(SQL).bind(&event.event_id).bind(event.created).fetch_optional(conn).await?;
+    Ok(found.flatten())
+}

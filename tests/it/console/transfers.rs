@@ -5,7 +5,7 @@ use sluicegate::domain::money::Currency;
 
 use super::{audited, key};
 use crate::support::browser::Browser;
-use crate::support::world::{ADMIN_KEY, World};
+use crate::support::world::{ADMIN_KEY, World, eventually};
 
 #[tokio::test]
 async fn the_page_of_a_transfer_says_why_it_is_not_out_and_how_it_went() {
@@ -15,8 +15,12 @@ async fn the_page_of_a_transfer_says_why_it_is_not_out_and_how_it_went() {
     let transfer = world.transfer(&account, 123_400, json!({"description": "<b>May</b>"})).await;
     world.until_waiting_on(&transfer, &["funds_insufficient"]).await;
     let path = format!("/console/transfers/{transfer}");
-    let page = reader.get(&path).await;
-    page.must_say("1,234.00 USD").must_say("Why is it not out?").must_say("It goes on when money is added");
+    let funds_asked = || async {
+        let page = reader.get(&path).await;
+        page.text.contains("It goes on when money is added").then_some(page)
+    };
+    let page = eventually(funds_asked).await.expect("the line was served, and it did not reach the transfer");
+    page.must_say("1,234.00 USD").must_say("Why is it not out?").must_say("Stops it");
     page.must_say("&#60;b&#62;May").must_not_say("<b>May").must_say("Nothing was sent yet.");
     page.must_not_say(&format!("{path}/hold"));
     world.settled_topup("usd", 200_000).await;

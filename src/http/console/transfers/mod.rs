@@ -27,6 +27,7 @@ struct List {
     asked: Filter,
     statuses: Vec<Choice>,
     reasons: Vec<Choice>,
+    export: String,
     rows: Vec<Row>,
     next: Option<String>,
 }
@@ -83,7 +84,7 @@ pub(in crate::http) async fn list(
         topup: asked.get("topup"),
         transfer_group: asked.get("transfer_group"),
     };
-    let below = asked.below();
+    let (below, export) = (asked.below(), asked.below().whole());
     let mut params = asked.strictly();
     let place = params.page("transfers", |key| TransferId::parse(key).is_ok());
     let filter = filter(&mut params);
@@ -97,6 +98,7 @@ pub(in crate::http) async fn list(
         asked: filled,
         statuses,
         reasons,
+        export,
         rows: rows.data,
         next: rows.next.map(|after| below.to(&after)),
     })

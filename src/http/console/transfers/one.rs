@@ -150,9 +150,9 @@ fn facts(transfer: &Transfer) -> Vec<Fact> {
 impl Asking {
     fn of(check: Check) -> Self {
         let (tone, verdict) = match check.passed {
-            Some(true) => ("good", "Yes"),
-            Some(false) => ("bad", "No"),
-            None => ("over", "Not asked yet"),
+            Some(true) => ("good", "Passed"),
+            Some(false) => ("bad", "Stops it"),
+            None => ("over", "Not checked yet"),
         };
         Self {
             name: words::sentence(&check.check.replace('_', " ")),
