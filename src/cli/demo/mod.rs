@@ -2,9 +2,11 @@
 //! a story of three accounts, a top-up and five transfers.
 
 mod closing;
+mod leftover;
 mod story;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::account::Policy;
 use crate::domain::limits::{Limits, ReleaseOrder};
+use crate::domain::money::Currency;
 use crate::domain::topup::Rule;
 use crate::sandbox::{self, Delivery};
 use crate::store::admin;
@@ -73,9 +76,17 @@ pub async fn run(args: &Args, settings: Settings) -> anyhow::Result<bool> {
     let api = watch::Api::new(service.url(), &admin_key);
     println!("Sluicegate is listening on {}", service.url());
     println!("Its API key for this run is {admin_key}\n");
+    println!("Sign in with it at {}/console\n", service.url());
+    let pace = if args.until_done { story::Pace::Brisk } else { story::Pace::ForWatching };
     let well = tokio::select! {
-        told = story::tell(&api, &control, PATIENCE) => match told {
-            Ok(cast) => closing::settle(&api, &control, &cast).await?,
+        told = story::tell(&api, &control, pace, PATIENCE) => match told {
+            Ok(cast) => {
+                let agree = closing::settle(&api, &control, &cast).await?;
+                if !args.until_done {
+                    leftover::leave(&api, &control, &cast, &SigningSecret::parse(&secrets[0])?).await?;
+                }
+                agree
+            }
             Err(error) => {
                 eprintln!("{error:#}");
                 false
@@ -124,7 +135,10 @@ fn plan(
         grace: Duration::from_secs(10 * 60),
         source_type: None,
         funds_since: None,
-        limits: Limits::default(),
+        limits: Limits {
+            approval_above: BTreeMap::from([(Currency::parse("usd")?, leftover::APPROVAL_ABOVE_MINOR)]),
+            ..Limits::default()
+        },
         release_order: ReleaseOrder::default(),
         reconcile_every: None,
         backfill_every: None,

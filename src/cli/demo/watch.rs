@@ -28,6 +28,18 @@ impl Api {
         Self { base, key: key.to_owned(), http: reqwest::Client::new(), started: Instant::now() }
     }
 
+    /// The same API, called with another key.
+    pub fn with_key(&self, key: &str) -> Self {
+        Self { base: self.base.clone(), key: key.to_owned(), http: self.http.clone(), started: self.started }
+    }
+
+    /// Delivers an event as Stripe would.
+    pub async fn deliver(&self, body: String, signature: &str) -> anyhow::Result<()> {
+        let request = self.http.post(format!("{}/webhooks/stripe", self.base)).body(body);
+        request.header("Stripe-Signature", signature).send().await?.error_for_status()?;
+        Ok(())
+    }
+
     /// A GET; `None` where there is nothing yet (404).
     pub async fn get(&self, path: &str) -> anyhow::Result<Option<Value>> {
         let request = self.http.get(format!("{}{path}", self.base)).bearer_auth(&self.key);
