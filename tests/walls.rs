@@ -41,10 +41,11 @@ const MAY_USE: [(&str, &[&str]); 14] = [
 ];
 
 /// Shared floors of the flows: the only files of that room that others of it may use.
-const SHARED_FLOORS: [&str; 11] = [
+const SHARED_FLOORS: [&str; 12] = [
     "account_answer",
     "account_evidence",
     "account_record",
+    "account_view",
     "attempt_record",
     "event_record",
     "order",

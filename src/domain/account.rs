@@ -4,6 +4,7 @@
 //! the policy says, since Stripe lets money in that it will not let out again.
 
 mod condition;
+mod recipient;
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 pub use self::condition::Condition;
+pub use self::recipient::{Recipient, is_final};
 use super::corridors::{Corridors, Country};
 use super::money::Currency;
 use super::reason::Reason;
@@ -46,7 +48,7 @@ pub struct Flags {
     pub charges_enabled: Option<bool>,
     /// Money can go on to the holder's bank.
     pub payouts_enabled: Option<bool>,
-    /// `active`, `pending`, `inactive`; open for more.
+    /// `active`, `pending`, `inactive`, of v2 also `restricted`, `unsupported`, `rejected`; open for more.
     pub transfers_capability: Option<String>,
     /// What is due, past due, pending.
     pub requirements: Requirements,
@@ -121,7 +123,7 @@ impl Policy {
 }
 
 /// What is known about an account when it is decided upon.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     /// What it looked like last; `None` while nothing readable described it.
     pub flags: Option<Flags>,
@@ -129,9 +131,21 @@ pub struct Known {
     pub deauthorized_at: Option<OffsetDateTime>,
     /// The start of the latest fetch that succeeded.
     pub confirmed_at: Option<OffsetDateTime>,
+    /// The earliest sign that it was closed, which is for good.
+    pub closed_at: Option<OffsetDateTime>,
 }
 
 impl Known {
+    /// It was closed then, or before.
+    pub fn close(&mut self, at: OffsetDateTime) {
+        self.closed_at = Some(self.closed_at.map_or(at, |known| known.min(at)));
+    }
+
+    /// Whether there is anything to say of it: it was described, or it is gone.
+    pub fn says_something(&self) -> bool {
+        self.flags.is_some() || self.closed_at.is_some() || self.deauthorized()
+    }
+
     /// Whether the latest deauthorization still counts.
     pub fn deauthorized(&self) -> bool {
         match (self.deauthorized_at, self.confirmed_at) {
@@ -147,11 +161,15 @@ impl Known {
         if self.deauthorized() {
             reasons.push(Reason::AccountDeauthorized);
         }
+        if self.closed_at.is_some() {
+            reasons.push(Reason::AccountBlocked);
+        }
         match &self.flags {
             None if reasons.is_empty() => reasons.push(Reason::AccountUnknown),
             None => {}
             Some(flags) => {
-                if blocks(flags.requirements.disabled_reason.as_deref()) {
+                let refused = is_final(flags.transfers_capability.as_deref());
+                if refused || blocks(flags.requirements.disabled_reason.as_deref()) {
                     reasons.push(Reason::AccountBlocked);
                 }
                 reasons.extend(policy.conditions.iter().filter_map(|condition| condition.missing(flags)));
@@ -190,7 +208,8 @@ pub(super) fn blocks(disabled_reason: Option<&str>) -> bool {
 /// Of two descriptions without an order, the one that is further from ready; the same whichever comes first.
 pub fn less_ready(one: Flags, other: Flags, policy: &Policy) -> Flags {
     let distance = |flags: &Flags| {
-        let known = Known { flags: Some(flags.clone()), deauthorized_at: None, confirmed_at: None };
+        let known =
+            Known { flags: Some(flags.clone()), deauthorized_at: None, confirmed_at: None, closed_at: None };
         known.reasons(policy).len()
     };
     let (of_one, of_other) = (distance(&one), distance(&other));
@@ -215,7 +234,7 @@ mod tests {
     }
 
     fn reasons_of(flags: Flags, policy: &str) -> Vec<Reason> {
-        let known = Known { flags: Some(flags), deauthorized_at: None, confirmed_at: None };
+        let known = Known { flags: Some(flags), deauthorized_at: None, confirmed_at: None, closed_at: None };
         known.reasons(&Policy::parse(policy).unwrap())
     }
 
@@ -288,7 +307,12 @@ mod tests {
     #[test]
     fn a_deauthorization_ends_with_a_fetch_that_began_a_minute_later() {
         let left = OffsetDateTime::UNIX_EPOCH;
-        let known = |confirmed_at| Known { flags: Some(ready()), deauthorized_at: Some(left), confirmed_at };
+        let known = |confirmed_at| Known {
+            flags: Some(ready()),
+            deauthorized_at: Some(left),
+            confirmed_at,
+            closed_at: None,
+        };
         assert!(known(None).deauthorized());
         assert!(known(Some(left + Duration::seconds(59))).deauthorized());
         assert!(!known(Some(left + Duration::seconds(60))).deauthorized());
@@ -297,7 +321,7 @@ mod tests {
 
     #[test]
     fn an_account_that_nothing_described_is_unknown() {
-        let known = Known { flags: None, deauthorized_at: None, confirmed_at: None };
+        let known = Known { flags: None, deauthorized_at: None, confirmed_at: None, closed_at: None };
         assert_eq!(known.reasons(&Policy::default()), vec![Reason::AccountUnknown]);
     }
 
@@ -322,6 +346,7 @@ mod tests {
             flags: Some(Flags { country: code.map(str::to_owned), ..ready() }),
             deauthorized_at: None,
             confirmed_at: None,
+            closed_at: None,
         };
         let unsupported = vec![Reason::CorridorUnsupported];
         assert_eq!(known(Some("JP")).reasons(&at("US")), unsupported);

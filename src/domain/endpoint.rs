@@ -55,7 +55,8 @@ impl Scope {
         };
         let takes_effect = |event_type: &&'static str| {
             let shape = Shape::Snapshot;
-            let envelope = Envelope { shape, event_type, account, object_id: Some(object), livemode: false };
+            let object_id = Some(object);
+            let envelope = Envelope { id: "evt_1", shape, event_type, account, object_id, livemode: false };
             // The object is none of the type's own, so that it may be unreadable; but it is not ignored.
             !matches!(envelope.route(&ourselves), Route::Ignore(_))
         };

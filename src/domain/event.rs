@@ -18,6 +18,8 @@ pub enum Shape {
 /// The part of an event that routing looks at.
 #[derive(Clone, Debug)]
 pub struct Envelope<'a> {
+    /// Stripe's id.
+    pub id: &'a str,
     /// Snapshot or thin.
     pub shape: Shape,
     /// Stripe's type, like `account.updated` or `v1.topup.succeeded`.
@@ -99,6 +101,15 @@ pub const BALANCE_SUBJECT: &str = "platform";
 /// The platform's own account is one; whatever tells of it rings one bell.
 pub const PLATFORM_SUBJECT: &str = "platform";
 
+/// A person came back from an account link of v2.
+const LINK_RETURNED: &str = "v2.core.account_link.returned";
+
+/// Whether a type tells of an account of v2 itself, as `v2.core.account.closed` and
+/// `v2.core.account[requirements].updated` do; those of its links and persons name other objects.
+pub fn is_of_v2(event_type: &str) -> bool {
+    event_type.strip_prefix("v2.core.account").is_some_and(|rest| rest.starts_with(['.', '[']))
+}
+
 impl Envelope<'_> {
     /// Decides what is done with the event.
     pub fn route(&self, ourselves: &Ourselves) -> Route {
@@ -122,6 +133,7 @@ impl Envelope<'_> {
                 }
                 self.money_subject(kind)
             }
+            Kind::LinkReturn => Route::Handle(kind, self.id.to_owned()),
             // No type of Stripe's rings these bells.
             _ => Route::Unreadable(kind),
         }
@@ -167,10 +179,9 @@ impl Envelope<'_> {
             Shape::Snapshot => self.event_type,
             Shape::Thin => match self.event_type.strip_prefix("v1.") {
                 Some(bare) => bare,
-                // A v2 account's own events; its links and persons name other objects.
-                None if self.event_type.starts_with("v2.core.account") && self.names_account() => {
-                    return Some(Kind::Account);
-                }
+                None if is_of_v2(self.event_type) && self.names_account() => return Some(Kind::Account),
+                // It names nobody: only its data, which must be fetched, says whose link it was.
+                None if self.event_type == LINK_RETURNED => return Some(Kind::LinkReturn),
                 None => return None,
             },
         };
@@ -208,11 +219,18 @@ mod tests {
     use super::*;
 
     fn snapshot<'a>(event_type: &'a str, account: Option<&'a str>, object_id: &'a str) -> Envelope<'a> {
-        Envelope { shape: Shape::Snapshot, event_type, account, object_id: Some(object_id), livemode: false }
+        Envelope {
+            id: "evt_1",
+            shape: Shape::Snapshot,
+            event_type,
+            account,
+            object_id: Some(object_id),
+            livemode: false,
+        }
     }
 
     fn thin<'a>(event_type: &'a str, object_id: Option<&'a str>) -> Envelope<'a> {
-        Envelope { shape: Shape::Thin, event_type, account: None, object_id, livemode: false }
+        Envelope { id: "evt_1", shape: Shape::Thin, event_type, account: None, object_id, livemode: false }
     }
 
     #[test]
@@ -270,7 +288,15 @@ mod tests {
                 handle(Kind::Account, "acct_1"),
             ),
             (thin("v2.core.account[requirements].updated", Some("acct_1")), handle(Kind::Account, "acct_1")),
-            (thin("v2.core.account_link.returned", None), ignore(Ignored::UnhandledType)),
+            (thin("v2.core.account.closed", Some("acct_1")), handle(Kind::Account, "acct_1")),
+            (thin("v2.core.account.updated", None), ignore(Ignored::UnhandledType)),
+            (thin("v2.core.account_person.updated", Some("acct_1")), ignore(Ignored::UnhandledType)),
+            (thin("v2.core.account_link.returned", None), handle(Kind::LinkReturn, "evt_1")),
+            (
+                Envelope { livemode: true, ..thin("v2.core.account_link.returned", None) },
+                ignore(Ignored::LivemodeMismatch),
+            ),
+            (snapshot("v2.core.account_link.returned", None, ""), ignore(Ignored::UnhandledType)),
             (thin("v2.core.event_destination.ping", Some("ed_1")), ignore(Ignored::UnhandledType)),
         ];
         for (envelope, route) in rows {

@@ -122,11 +122,15 @@ impl Standing {
         verdict
     }
 
+    /// Whether a fetch that was folded in is later than this one.
+    pub fn outranks(&self, fetch: Fetched) -> bool {
+        // By receipt before time: the clock may have gone back between two fetches.
+        self.fetched.is_some_and(|held| (held.after_seq, held.at) > (fetch.after_seq, fetch.at))
+    }
+
     /// Folds a finished fetch in.
     pub fn see(&mut self, fetch: Fetched) -> Verdict {
-        // By receipt before time: the clock may have gone back between two fetches.
-        let later = |earlier: Fetched| (earlier.after_seq, earlier.at) > (fetch.after_seq, fetch.at);
-        if self.fetched.is_some_and(later) {
+        if self.outranks(fetch) {
             return Verdict::Keep;
         }
         let overtaken = self.seq > fetch.after_seq && self.by == By::Event;

@@ -5,7 +5,7 @@
 
 use time::OffsetDateTime;
 
-use super::account::{Known, Policy, Requirements, blocks};
+use super::account::{Flags, Known, Policy, Requirements, blocks, is_final};
 use super::reason::Reason;
 
 macro_rules! actions {
@@ -75,18 +75,29 @@ pub fn next_step(known: &Known, policy: &Policy) -> NextStep {
                       connect again.";
         return NextStep::just(Action::Reconnect, detail);
     }
+    if known.closed_at.is_some() {
+        let detail = "The account was closed, which is for good: the person needs another one.";
+        return NextStep::just(Action::Reconnect, detail);
+    }
     let Some(flags) = &known.flags else {
         let detail = "Stripe has not described it yet; its readiness with ?refresh=true asks now.";
         return NextStep::just(Action::Wait, detail);
     };
     let reasons = known.reasons(policy);
     let (ready, due) = (reasons.is_empty(), &flags.requirements);
-    blocked(due)
+    refused(flags)
+        .or_else(|| blocked(due))
         .or_else(|| reasons.contains(&Reason::CorridorUnsupported).then(out_of_reach))
         .or_else(|| owed(due, ready))
         .or_else(|| unfinished(flags.details_submitted))
         .or_else(|| ready.then(|| NextStep::just(Action::Nothing, "Nothing: it may be paid.")))
         .unwrap_or_else(|| out_of_hand(due, flags.transfers_capability.as_deref()))
+}
+
+/// Stripe will not let it receive transfers, whatever else is given.
+fn refused(flags: &Flags) -> Option<NextStep> {
+    let detail = "Stripe refuses it the transfers capability; another link changes nothing about that.";
+    is_final(flags.transfers_capability.as_deref()).then(|| NextStep::just(Action::ContactStripe, detail))
 }
 
 /// Stripe stands between the account and its money, whatever else is given.
@@ -168,7 +179,6 @@ fn out_of_hand(due: &Requirements, transfers: Option<&str>) -> NextStep {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::account::Flags;
     use crate::domain::corridors::Country;
     use time::macros::datetime;
 
@@ -183,7 +193,7 @@ mod tests {
     }
 
     fn known(flags: Flags) -> Known {
-        Known { flags: Some(flags), deauthorized_at: None, confirmed_at: None }
+        Known { flags: Some(flags), deauthorized_at: None, confirmed_at: None, closed_at: None }
     }
 
     fn step(flags: Flags) -> NextStep {
@@ -227,6 +237,11 @@ mod tests {
             (not(Some("active")), Action::Wait),
             (not(Some("inactive")), Action::ContactStripe),
             (not(None), Action::RequestTransfers),
+            (
+                Flags { requirements: wanting(&["x"], &[], &[]), ..not(Some("rejected")) },
+                Action::ContactStripe,
+            ),
+            (Flags { details_submitted: None, ..not(Some("unsupported")) }, Action::ContactStripe),
             (Flags { requirements: wanting(&[], &[], &["id"]), ..ready() }, Action::Nothing),
         ];
         for (flags, action) in rows {
@@ -272,7 +287,9 @@ mod tests {
     fn one_that_left_or_was_never_described_says_so() {
         let left = Known { deauthorized_at: Some(OffsetDateTime::UNIX_EPOCH), ..known(ready()) };
         assert_eq!(next_step(&left, &Policy::default()).action, Action::Reconnect);
-        let unheard = Known { flags: None, deauthorized_at: None, confirmed_at: None };
+        let closed = Known { closed_at: Some(OffsetDateTime::UNIX_EPOCH), ..known(ready()) };
+        assert_eq!(next_step(&closed, &Policy::default()).action, Action::Reconnect);
+        let unheard = Known { flags: None, deauthorized_at: None, confirmed_at: None, closed_at: None };
         assert_eq!(next_step(&unheard, &Policy::default()).action, Action::Wait);
     }
 }

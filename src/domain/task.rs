@@ -31,6 +31,8 @@ pub enum Kind {
     Platform,
     /// A top-up that was ordered here: find out what came of it.
     TopupIntent,
+    /// An event of a person who came back from a v2 account link: find out whose account that is, and fetch it.
+    LinkReturn,
 }
 
 /// The one subject of [`Kind::Backfill`].
@@ -40,7 +42,7 @@ pub const RECONCILED: [&str; 3] = ["accounts", "topups", "transfers"];
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 14] = [
         Self::Account,
         Self::Topup,
         Self::StripeTransfer,
@@ -54,6 +56,7 @@ impl Kind {
         Self::CatchUp,
         Self::Platform,
         Self::TopupIntent,
+        Self::LinkReturn,
     ];
 
     /// The word in the database and in metrics.
@@ -72,6 +75,7 @@ impl Kind {
             Self::CatchUp => "catch_up",
             Self::Platform => "platform",
             Self::TopupIntent => "topup_intent",
+            Self::LinkReturn => "link_return",
         }
     }
 

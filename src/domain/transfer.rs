@@ -154,7 +154,7 @@ mod tests {
             transfers_capability: Some("active".into()),
             ..Flags::default()
         };
-        Known { flags: Some(flags), deauthorized_at: None, confirmed_at: None }
+        Known { flags: Some(flags), deauthorized_at: None, confirmed_at: None, closed_at: None }
     }
 
     fn free() -> Controls {

@@ -8,9 +8,9 @@ use time::OffsetDateTime;
 
 use super::account_evidence::fold_fetch;
 use super::account_record::{self, Changed};
+use super::account_view::Shown;
 use super::rings::Rings;
 use super::{Context, observation_id};
-use crate::domain::account::Flags;
 use crate::domain::evidence::Fetched;
 use crate::domain::ids::AccountId;
 use crate::domain::task::Kind;
@@ -38,7 +38,7 @@ const KEPT: [&str; 12] = [
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// What it says; `None`: Stripe does not show the account.
-    pub flags: Option<Flags>,
+    pub shown: Option<Shown>,
     /// What kind of answer it is.
     pub event_type: &'static str,
     /// What is kept of it.
@@ -77,7 +77,7 @@ pub async fn take_in(
         payload: &seen.payload,
     };
     outbox::insert_observation(tx, &observation).await?;
-    let after = fold_fetch(before.clone(), seen.flags, seen.fetch, &ctx.conditions);
+    let after = fold_fetch(before.clone(), seen.shown, seen.fetch, &ctx.conditions);
     let changed = [Changed { id: id.to_string(), before, after }];
     account_record::record(tx, ctx, &changed, rings, now).await?;
     let [Changed { after, .. }] = changed;

@@ -4,8 +4,10 @@
 
 use time::OffsetDateTime;
 
+use super::account_view::{Shown, View};
 use super::{FlowError, instant};
-use crate::domain::account::{Flags, Known, Policy, Requirements, less_ready};
+use crate::domain::account::{Flags, Known, Policy, Requirements, is_final, less_ready};
+use crate::domain::event;
 use crate::domain::evidence::{Content, Fetched, Standing, Told, Verdict};
 use crate::store::accounts::Account;
 use crate::store::outbox::StoredEvent;
@@ -19,9 +21,23 @@ pub fn fold_kept(
 ) -> Result<(), FlowError> {
     match kept.fetched() {
         Some(fetch) => *account = Some(fold_fetch(account.take(), seen(kept)?, fetch, policy)),
-        None => fold(account, kept, read(kept)?, policy),
+        None => {
+            fold(account, kept, read(kept)?, policy);
+            if let Some(account) = account.as_mut().filter(|_| event::is_of_v2(&kept.event_type)) {
+                learn_v2(account, kept.seq);
+            }
+        }
     }
     Ok(())
+}
+
+/// An event shows that the account is one of v2. Where only v1 was asked so far, what it lacked is to be fetched.
+fn learn_v2(account: &mut Account, seq: i64) {
+    let lacks = account.known.flags.as_ref().is_none_or(|flags| flags.transfers_capability.is_none());
+    if !std::mem::replace(&mut account.v2, true) && lacks {
+        account.standing.doubted = true;
+        account.standing.seq = account.standing.seq.max(seq);
+    }
 }
 
 /// What one event says about an account.
@@ -34,6 +50,8 @@ enum News {
     Changed,
     /// It left the platform.
     Left,
+    /// It was closed, for good.
+    Closed,
 }
 
 /// What an event says; an error where it is no event at all.
@@ -44,6 +62,9 @@ fn read(event: &StoredEvent) -> Result<News, FlowError> {
     let bare = event.event_type.strip_prefix("v1.").unwrap_or(&event.event_type);
     if bare == "account.application.deauthorized" {
         return Ok(News::Left);
+    }
+    if bare == "v2.core.account.closed" {
+        return Ok(News::Closed);
     }
     let Some(object) = envelope.data_object.filter(|_| wire::readable(event.api_version.as_deref())) else {
         return Ok(News::Changed);
@@ -93,13 +114,17 @@ pub fn flags_as_they_are(account: &wire::Account) -> Flags {
 /// An account of which only one piece of evidence is known.
 fn first(standing: Standing, flags: Option<Flags>, source: &str) -> Account {
     let as_of = standing.at;
-    let known = Known { flags, deauthorized_at: None, confirmed_at: None };
-    Account { known, standing, as_of, source: source.to_owned() }
+    let known = Known { flags, ..Known::default() };
+    Account { known, v2: false, standing, as_of, source: source.to_owned() }
 }
 
 fn fold(account: &mut Option<Account>, event: &StoredEvent, news: News, policy: &Policy) {
     let told = |content| Told { at: event.created, seq: event.seq, content };
     let source = &event.event_id;
+    let news = match (news, account.as_ref()) {
+        (News::Flags(heard), Some(held)) if is_for_v2_to_say(held, &heard) => News::Changed,
+        (news, _) => news,
+    };
     match (news, account.as_mut()) {
         (News::Left, None) => {
             // It tells nothing about the flags, so any event that does, however old, is news.
@@ -110,6 +135,18 @@ fn fold(account: &mut Option<Account>, event: &StoredEvent, news: News, policy: 
         }
         (News::Left, Some(account)) => {
             account.known.deauthorized_at = account.known.deauthorized_at.max(Some(event.created));
+            if event.created >= account.as_of {
+                (account.as_of, account.source) = (event.created, source.clone());
+            }
+        }
+        (News::Closed, None) => {
+            let mut new = first(Standing::of_event(told(Content::Unread)), None, source);
+            new.known.close(event.created);
+            *account = Some(new);
+        }
+        (News::Closed, Some(account)) => {
+            account.standing.hear(told(Content::Unread));
+            account.known.close(event.created);
             if event.created >= account.as_of {
                 (account.as_of, account.source) = (event.created, source.clone());
             }
@@ -146,6 +183,12 @@ fn fold(account: &mut Option<Account>, event: &StoredEvent, news: News, policy: 
     }
 }
 
+/// Whether v1's view of an account of v2 leaves out what matters most, or knows no word for it.
+fn is_for_v2_to_say(held: &Account, heard: &Flags) -> bool {
+    let refused = held.known.flags.as_ref().is_some_and(|f| is_final(f.transfers_capability.as_deref()));
+    held.v2 && (heard.transfers_capability.is_none() || refused)
+}
+
 fn show(account: &mut Account, flags: Option<Flags>, event: &StoredEvent) {
     account.known.flags = flags;
     // A deauthorization is the news to show, in whichever order the two came.
@@ -165,11 +208,17 @@ fn doubt(account: &mut Account, heard: Flags, event: &StoredEvent, policy: &Poli
     }
 }
 
-/// Folds in what a fetch showed: the flags, or that Stripe does not show the account.
-pub fn fold_fetch(before: Option<Account>, flags: Option<Flags>, fetch: Fetched, policy: &Policy) -> Account {
+/// Folds in what a fetch showed of the account, or that Stripe does not show it.
+pub fn fold_fetch(before: Option<Account>, shown: Option<Shown>, fetch: Fetched, policy: &Policy) -> Account {
+    let (flags, v2) = shown.as_ref().map_or((None, &View::NotAsked), |s| (Some(s.flags.clone()), &s.v2));
     let found = flags.is_some();
     let mut account = match before {
         None => first(Standing::of_fetch(fetch), flags, "api"),
+        Some(mut account) if account.v2 && shown.as_ref().is_some_and(Shown::is_half) => {
+            // v1's view alone, though v2 has more to say: it proves no more than that there is something to ask for.
+            account.standing.doubted |= !account.standing.outranks(fetch);
+            return account;
+        }
         Some(mut account) => {
             let verdict = account.standing.see(fetch);
             account.known.flags = match (verdict, account.known.flags.take(), flags) {
@@ -190,19 +239,24 @@ pub fn fold_fetch(before: Option<Account>, flags: Option<Flags>, fetch: Fetched,
     } else {
         account.known.deauthorized_at = account.known.deauthorized_at.max(Some(fetch.at));
     }
+    if let View::Shown(recipient) = v2 {
+        account.v2 = true;
+        if recipient.closed {
+            account.known.close(fetch.at);
+        }
+    }
     account
 }
 
-/// What a kept answer of Stripe's API showed: the flags, or that Stripe did not show the account.
-fn seen(observation: &StoredEvent) -> Result<Option<Flags>, FlowError> {
+/// What a kept answer of Stripe's API showed of the account, or that Stripe did not show it.
+fn seen(observation: &StoredEvent) -> Result<Option<Shown>, FlowError> {
     if observation.event_type != "account" {
         return Ok(None);
     }
     let unreadable =
         |error: &dyn std::fmt::Display| FlowError::Unreadable(format!("{}: {error}", observation.event_id));
     let text = std::str::from_utf8(&observation.payload).map_err(|error| unreadable(&error))?;
-    let account = wire::Account::from_json(text).map_err(|error| unreadable(&error))?;
-    Ok(Some(flags_as_they_are(&account)))
+    Ok(Some(Shown::read(text).map_err(|error| unreadable(&error))?))
 }
 
 #[cfg(test)]
@@ -219,6 +273,10 @@ mod tests {
             "capabilities": {"transfers": transfers}, "requirements": {},
         });
         flags_as_they_are(&wire::Account::from_json(&object.to_string()).expect("a whole account"))
+    }
+
+    fn of_v1(flags: Flags) -> Shown {
+        Shown { flags, v2: View::NotAsked }
     }
 
     fn event(seq: i64, at_s: i64) -> StoredEvent {
@@ -251,14 +309,14 @@ mod tests {
                     fold(&mut account, event, News::Flags(Box::new(heard.clone())), &policy);
                 }
                 Piece::Fetch(seen, fetch) => {
-                    account = Some(fold_fetch(account.take(), seen.clone(), *fetch, &policy));
+                    account = Some(fold_fetch(account.take(), seen.clone().map(of_v1), *fetch, &policy));
                 }
             }
         }
         let account = account.expect("there is evidence");
         let last = Fetched { at: NOON + Duration::HOUR, after_seq: i64::MAX };
         let account = match account.standing.doubted {
-            true => fold_fetch(Some(account), shows.cloned(), last, &policy),
+            true => fold_fetch(Some(account), shows.cloned().map(of_v1), last, &policy),
             false => account,
         };
         Known { confirmed_at: None, deauthorized_at: None, ..account.known }

@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::account_answer::{Seen, kept_of, take_in};
-use super::account_evidence::flags_as_they_are;
 use super::account_record::fetch_due;
+use super::account_view::{Shown, View};
 use super::order::{Answer, Begun, Claim, Claimed, Ordered, claim};
 use super::rings::Rings;
 use super::{Actor, Context, NotDone, Once};
@@ -116,8 +116,8 @@ async fn begin_fetch(ctx: &Context) -> Result<Fetched, NotDone> {
 }
 
 fn seen(answer: &client::Answer<wire::Account>, fetch: Fetched) -> Seen {
-    let flags = Some(flags_as_they_are(&answer.object));
-    Seen { flags, event_type: "account", payload: kept_of(&answer.raw), fetch }
+    let shown = Some(Shown::of(&answer.object, View::NotAsked));
+    Seen { shown, event_type: "account", payload: kept_of(&answer.raw), fetch }
 }
 
 /// Whether the same call may tell more a moment later. A 5xx of Stripe's own is stored and would be replayed.

@@ -17,6 +17,7 @@ pub fn read(
     let envelope = wire::Envelope::parse(body).map_err(|error| error.to_string())?;
     let object_id = envelope.object_id();
     let routed = Envelope {
+        id: envelope.id.as_str(),
         shape: match envelope.kind {
             wire::Kind::Snapshot => Shape::Snapshot,
             wire::Kind::Thin => Shape::Thin,

@@ -3,15 +3,15 @@
 use time::{Duration, OffsetDateTime};
 
 use super::account_answer::{Seen, kept_of, take_in};
-use super::account_evidence::flags_as_they_are;
 use super::account_record::{FETCH_PAUSE, fetch_due};
+use super::account_view::{Shown, View, keep, looks_like_v2, recipient};
 use super::rings::Rings;
 use super::{Context, FlowError};
 use crate::domain::evidence::Fetched;
 use crate::domain::ids::AccountId;
 use crate::domain::task::Kind;
 use crate::store::transfers::{Of, list_open_ids};
-use crate::store::{outbox, tasks};
+use crate::store::{accounts, outbox, tasks};
 use crate::stripe::client::Lane;
 use crate::stripe::error::StripeError;
 
@@ -46,11 +46,25 @@ pub async fn settle(ctx: &Context, id: &AccountId) -> Result<(), FlowError> {
 
 /// Asks Stripe about an account and folds the answer in. Returns when to ask again, if a doubt is left.
 pub async fn confirm(ctx: &Context, id: &AccountId) -> Result<Option<OffsetDateTime>, FlowError> {
+    look(ctx, id, false).await
+}
+
+/// The same about an account that is one of v2, as something other than an event about it told.
+pub async fn confirm_v2(ctx: &Context, id: &AccountId) -> Result<(), FlowError> {
+    if let Some(at) = look(ctx, id, true).await? {
+        let mut conn = ctx.pool.acquire().await?;
+        tasks::ring(&mut conn, Kind::Account, ctx.livemode, &[id.as_str()], at).await?;
+    }
+    Ok(())
+}
+
+async fn look(ctx: &Context, id: &AccountId, v2: bool) -> Result<Option<OffsetDateTime>, FlowError> {
     let mut conn = ctx.pool.acquire().await?;
+    let v2 = v2 || accounts::find(&mut conn, ctx.livemode, id.as_str()).await?.is_some_and(|held| held.v2);
     let after_seq = outbox::last_seq(&mut conn).await?;
     drop(conn);
     let began_at = ctx.clock.now();
-    let seen = ask(ctx, id, Fetched { at: began_at, after_seq }).await?;
+    let seen = ask(ctx, id, v2, Fetched { at: began_at, after_seq }).await?;
     let now = ctx.clock.now();
     let (mut tx, mut rings) = (ctx.pool.begin().await?, Rings::default());
     let account = take_in(&mut tx, ctx, id, seen, &mut rings, now).await?;
@@ -67,10 +81,15 @@ pub async fn confirm(ctx: &Context, id: &AccountId) -> Result<Option<OffsetDateT
 }
 
 /// What Stripe says of an account, or that it does not show it.
-async fn ask(ctx: &Context, id: &AccountId, fetch: Fetched) -> Result<Seen, FlowError> {
-    let (flags, event_type, payload) = match ctx.stripe.account(Lane::Release, id).await {
+async fn ask(ctx: &Context, id: &AccountId, v2: bool, fetch: Fetched) -> Result<Seen, FlowError> {
+    let (shown, event_type, payload) = match ctx.stripe.account(Lane::Release, id).await {
         Ok(answer) if answer.object.deleted != Some(true) => {
-            (Some(flags_as_they_are(&answer.object)), "account", kept_of(&answer.raw))
+            let kept = kept_of(&answer.raw);
+            let (view, kept) = match v2 || looks_like_v2(&answer.object) {
+                true => ask_v2(ctx, id, &kept).await?,
+                false => (View::NotAsked, kept),
+            };
+            (Some(Shown::of(&answer.object, view)), "account", kept)
         }
         Ok(answer) => (None, "account.unreachable", kept_of(&answer.raw)),
         Err(StripeError::Refused(failure)) if matches!(failure.status, Some(403 | 404)) => {
@@ -79,5 +98,18 @@ async fn ask(ctx: &Context, id: &AccountId, fetch: Fetched) -> Result<Seen, Flow
         }
         Err(error) => return Err(error.into()),
     };
-    Ok(Seen { flags, event_type, payload, fetch })
+    Ok(Seen { shown, event_type, payload, fetch })
+}
+
+/// What v2 says of the same account, and both answers as they are kept. A refusal says nothing about the account: a
+/// restricted key has no v2, nor have all platforms in test mode.
+async fn ask_v2(ctx: &Context, id: &AccountId, v1: &[u8]) -> Result<(View, Vec<u8>), FlowError> {
+    match ctx.stripe.v2_account(Lane::Release, id).await {
+        Ok(answer) => Ok((View::Shown(recipient(&answer.object)), keep(v1, Some(&answer.raw)))),
+        Err(error) if error.is_without_v2() => {
+            tracing::info!(account = %id, %error, "v2 of the API does not show the account: v1 decides alone");
+            Ok((View::Refused, keep(v1, None)))
+        }
+        Err(error) => Err(error.into()),
+    }
 }

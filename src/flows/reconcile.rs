@@ -10,6 +10,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::account_answer::kept_of;
 use super::{Context, FlowError, account_evidence, observation_id, transfer_evidence};
+use crate::domain::account::Requirements;
 use crate::domain::event::BALANCE_SUBJECT;
 use crate::domain::task::{Kind, RECONCILED};
 use crate::domain::topup::Status;
@@ -175,7 +176,16 @@ impl Compared for wire::Account {
         let Some(held) = accounts::find(tx, ctx.livemode, self.id.as_str()).await? else { return Ok(true) };
         let fresh = held.as_of.max(held.known.confirmed_at.unwrap_or(held.as_of));
         let old = fresh + ctx.max_age / 2 < ctx.clock.now();
-        Ok(old || held.known.flags.as_ref() != Some(&account_evidence::flags_as_they_are(self)))
+        let mut seen = account_evidence::flags_as_they_are(self);
+        if let Some(flags) = held.known.flags.as_ref().filter(|_| held.v2) {
+            // What the list's view of an account of v2 leaves out, it does not deny.
+            seen.transfers_capability =
+                seen.transfers_capability.or_else(|| flags.transfers_capability.clone());
+            if seen.requirements == Requirements::default() {
+                seen.requirements = flags.requirements.clone();
+            }
+        }
+        Ok(old || held.known.flags.as_ref() != Some(&seen))
     }
 }
 

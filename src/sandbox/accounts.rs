@@ -9,6 +9,7 @@ use super::lists::{LIST, Listed, envelope, page};
 use super::prefill::{PREFILL, check, person, prefill};
 use super::routes::Request;
 use super::state::{Origin, World, previous_attributes};
+use super::v2::Recipient;
 
 /// An account and whether the platform may still see it.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +21,8 @@ pub(super) struct Account {
     pub person: Map<String, Value>,
     pub denied: bool,
     pub deauthorized: bool,
+    /// What v2 holds of it, where it is one of v2.
+    pub v2: Option<Recipient>,
 }
 
 impl Listed for Account {
@@ -47,6 +50,11 @@ impl Account {
         Self { id: id.to_owned(), created_us: now_s * 1_000_000, json, ..Self::default() }
     }
 
+    /// An account of v2, with v1's view of it.
+    pub fn of_v2(id: &str, created_us: i64, json: Value, recipient: Recipient) -> Self {
+        Self { id: id.to_owned(), created_us, json, v2: Some(recipient), ..Self::default() }
+    }
+
     /// Whether the platform's key may see it.
     pub fn reachable(&self) -> bool {
         !self.denied && !self.deauthorized
@@ -59,7 +67,10 @@ impl Account {
 
     /// The state of its `transfers` capability; none where it was never requested.
     pub fn transfers_status(&self) -> Option<&str> {
-        self.json["capabilities"]["transfers"].as_str()
+        match &self.v2 {
+            Some(recipient) => Some(recipient.in_v1()),
+            None => self.json["capabilities"]["transfers"].as_str(),
+        }
     }
 }
 
@@ -68,7 +79,7 @@ fn no_requirements() -> Value {
            "errors": [], "eventually_due": [], "past_due": [], "pending_verification": []})
 }
 
-fn bare(id: &str, now_s: i64, kind: &str, country: &str) -> Value {
+pub(super) fn bare(id: &str, now_s: i64, kind: &str, country: &str) -> Value {
     let mut requirements = no_requirements();
     for list in ["currently_due", "eventually_due", "past_due"] {
         requirements[list] = json!(FRESH_DUE);

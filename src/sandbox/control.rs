@@ -26,7 +26,7 @@ use crate::stripe::signature::{SecretError, SigningSecret};
 /// The in-process controls of one sandbox. Cheap to clone.
 #[derive(Clone)]
 pub struct Control {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// A control that the named object's state does not allow.

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::control::{AccountChange, AccountSpec, Control, NotPossible};
 use super::errors::Answer;
 use super::faults::Fault;
+use super::v2::{V2Change, V2Spec};
 use super::{Shared, onboarding};
 use crate::stripe::signature::SecretError;
 
@@ -30,6 +31,23 @@ struct Address {
     secret: String,
     #[serde(default)]
     connect: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Thin {
+    #[serde(rename = "type")]
+    kind: String,
+    object: Option<Named>,
+    account: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    #[serde(rename = "type")]
+    noun: String,
+    id: String,
 }
 
 /// Why a control was not carried out.
@@ -115,6 +133,7 @@ fn look(control: &Control, what: &[&str]) -> Result<Value, Failed> {
 fn accounts(control: &Control, what: &[&str], body: &[u8]) -> Result<Value, Failed> {
     let id = match what {
         [] => control.create_account(read::<AccountSpec>(body)?),
+        ["v2"] => control.create_v2_account(&read::<V2Spec>(body)?),
         [id] => {
             control.change_account(id, &read::<AccountChange>(body)?)?;
             (*id).to_owned()
@@ -123,6 +142,11 @@ fn accounts(control: &Control, what: &[&str], body: &[u8]) -> Result<Value, Fail
             control.change_account(id, &AccountChange::ready())?;
             (*id).to_owned()
         }
+        [id, "v2"] => {
+            control.change_v2(id, &read::<V2Change>(body)?)?;
+            (*id).to_owned()
+        }
+        [id, "return_link"] => return Ok(json!({"event": control.return_link(id)?})),
         [id, "deauthorize"] => {
             control.deauthorize(id)?;
             (*id).to_owned()
@@ -160,6 +184,11 @@ fn topups(control: &Control, what: &[&str], body: &[u8]) -> Result<Value, Failed
 fn events(control: &Control, what: &str, body: &[u8]) -> Result<Value, Failed> {
     match what {
         "hold" => control.hold_events(field(body, "hold")?),
+        "thin" => {
+            let Thin { kind, object, account } = read(body)?;
+            let object = object.as_ref().map(|named| (named.noun.as_str(), named.id.as_str()));
+            return Ok(json!({"id": control.tell_thinly(&kind, object, account.as_deref())}));
+        }
         "lose" => control.lose_events(field(body, "count")?),
         "release" => {
             let ids: Option<Vec<String>> = field(body, "ids")?;

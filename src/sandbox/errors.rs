@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 #[derive(Debug, Clone)]
 pub(super) struct Refusal {
     pub status: u16,
+    /// Stripe's `type`; v2 has none.
     pub kind: &'static str,
     pub code: Option<String>,
     pub message: String,
@@ -56,6 +57,11 @@ impl Refusal {
         Self::call(403, Some("account_invalid"), message)
     }
 
+    /// A refusal of v2, which has a code and no type.
+    pub fn v2(status: u16, code: &str, message: &str) -> Self {
+        Self { kind: "", ..Self::call(status, Some(code), message) }
+    }
+
     /// The same refusal, naming a parameter.
     pub fn about(mut self, param: &str) -> Self {
         self.param = Some(param.to_owned());
@@ -70,6 +76,12 @@ impl Refusal {
 
     /// The answer that carries it.
     pub fn answer(&self) -> Answer {
+        if self.kind.is_empty() {
+            return Answer::json(
+                self.status,
+                &json!({"error": {"code": self.code, "message": self.message}}),
+            );
+        }
         let mut error = json!({"message": self.message, "type": self.kind});
         if let Some(code) = &self.code {
             error["code"] = json!(code);

@@ -17,6 +17,8 @@ pub(super) struct EventRecord {
     pub account: Option<String>,
     pub created_us: i64,
     pub body: Value,
+    /// Of a thin event: the data that only `GET /v2/core/events/{id}` shows.
+    pub thin: Option<Value>,
     /// Endpoint ids it belongs to, and whether each has answered 2xx.
     pub targets: Vec<(String, bool)>,
 }
@@ -34,6 +36,9 @@ impl Listed for EventRecord {
 impl EventRecord {
     pub fn json(&self) -> Value {
         let mut body = self.body.clone();
+        if self.thin.is_some() {
+            return body;
+        }
         body["pending_webhooks"] = json!(self.targets.iter().filter(|(_, delivered)| !delivered).count());
         body
     }
@@ -54,7 +59,8 @@ pub(super) fn list(world: &World, request: &Request<'_>) -> Result<Value, Refusa
     }
     let success = params.boolean("delivery_success")?;
     let (events, more) = page(&world.events, params, request.stale_before_us, |event| {
-        event.account.as_deref() == request.stripe_account
+        event.thin.is_none()
+            && event.account.as_deref() == request.stripe_account
             && kind.as_deref().is_none_or(|kind| matches(kind, &event.kind))
             && (kinds.is_empty() || kinds.iter().any(|kind| matches(kind, &event.kind)))
             && success.is_none_or(|success| event.targets.iter().all(|(_, delivered)| *delivered) == success)
@@ -66,7 +72,7 @@ pub(super) fn list(world: &World, request: &Request<'_>) -> Result<Value, Refusa
 pub(super) fn retrieve(world: &World, request: &Request<'_>, id: &str) -> Result<Value, Refusal> {
     request.params.only(&[])?;
     let event = world.events.named(id)?;
-    if event.account.as_deref() != request.stripe_account {
+    if event.thin.is_some() || event.account.as_deref() != request.stripe_account {
         return Err(Refusal::missing(404, "id", "event", id));
     }
     Ok(event.json())

@@ -44,6 +44,11 @@ impl Params {
         }
     }
 
+    /// Every value of a name that is repeated, as v2 has it.
+    pub fn all(&self, name: &str) -> Vec<String> {
+        self.pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).collect()
+    }
+
     /// The raw tree under one name.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.tree.get(name)

@@ -47,6 +47,7 @@ mod state;
 mod tests;
 mod topups;
 mod transfers;
+mod v2;
 mod webhooks;
 
 pub use books::{Books, Movement, Position, TransferBook};
@@ -54,6 +55,7 @@ pub use call::{Call, Outcome};
 pub use control::{AccountChange, AccountSpec, Control, NotPossible};
 pub use faults::{Fault, FaultKind};
 pub use moments::{Moment, Stage};
+pub use v2::{V2Change, V2Spec};
 pub use webhooks::Attempt;
 
 /// The API version its objects and events follow.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::errors::Refusal;
 use super::forms::Params;
 use super::state::{Origin, World};
-use super::{accounts, events, onboarding, topups, transfers, webhooks};
+use super::{accounts, events, onboarding, topups, transfers, v2, webhooks};
 
 /// One API call as a route sees it.
 #[derive(Debug)]
@@ -53,6 +53,8 @@ pub(super) fn dispatch(world: &mut World, request: &Request<'_>) -> Result<Value
         ("GET", ["v1", "webhook_endpoints"]) => webhooks::list(world, request),
         ("POST", ["v1", "webhook_endpoints"]) => webhooks::create(world, request),
         ("POST", ["v1", "webhook_endpoints", id]) => webhooks::update(world, request, id),
+        ("GET", ["v2", "core", "accounts", id]) => v2::account(world, request, id),
+        ("GET", ["v2", "core", "events", id]) => v2::event(world, request, id),
         (method, _) => {
             let message = format!("Unrecognized request URL ({method}: {}).", request.path);
             Err(Refusal::call(404, None, message))

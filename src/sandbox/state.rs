@@ -200,6 +200,7 @@ impl World {
             account: account.map(str::to_owned),
             created_us: self.now_us(),
             body,
+            thin: None,
             targets: targets.iter().map(|endpoint| (endpoint.clone(), false)).collect(),
         });
         let now = unix_us(&self.clock);

@@ -45,6 +45,8 @@ pub fn by_word(by: By) -> &'static str {
 pub struct Account {
     /// What readiness is decided upon.
     pub known: Known,
+    /// It is one of v2: v1's view of it may lack what v2's has.
+    pub v2: bool,
     /// How far the evidence reaches.
     pub standing: Standing,
     /// When the shown values were true.
@@ -66,6 +68,9 @@ pub(super) struct Row {
     default_currency: Option<String>,
     deauthorized_at: Option<OffsetDateTime>,
     confirmed_at: Option<OffsetDateTime>,
+    closed_at: Option<OffsetDateTime>,
+    /// A baseline of before there was such a column has none.
+    v2: Option<bool>,
     as_of: OffsetDateTime,
     source: String,
     #[sqlx(flatten)]
@@ -92,7 +97,9 @@ impl Row {
                 flags: self.known.then_some(flags),
                 deauthorized_at: self.deauthorized_at,
                 confirmed_at: self.confirmed_at,
+                closed_at: self.closed_at,
             },
+            v2: self.v2.unwrap_or_default(),
             standing: self.standing.read(),
             as_of: self.as_of,
             source: self.source,
@@ -192,17 +199,18 @@ pub async fn put_all(
         insert into accounts (livemode, account, known, details_submitted, charges_enabled, payouts_enabled,
             transfers_capability, requirements, disabled_reason, country, default_currency, deauthorized_at,
             confirmed_at, as_of, source, standing_at, standing_by, standing_seq, fetched_at, fetch_seq, doubted,
-            ready, reasons, first_seen, updated_at)
+            ready, reasons, v2, closed_at, first_seen, updated_at)
         select $1, account, known, details_submitted, charges_enabled, payouts_enabled, transfers_capability,
             requirements::jsonb, disabled_reason, country, default_currency, deauthorized_at, confirmed_at, as_of,
             source, standing_at, standing_by, standing_seq, fetched_at, fetch_seq, doubted, reasons = '',
-            string_to_array(reasons, ','), $2, $2
+            string_to_array(reasons, ','), v2, closed_at, $2, $2
         from unnest($3::text[], $4::bool[], $5::bool[], $6::bool[], $7::bool[], $8::text[], $9::text[], $10::text[],
             $11::text[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::text[],
-            $17::timestamptz[], $18::text[], $19::bigint[], $20::timestamptz[], $21::bigint[], $22::bool[], $23::text[])
+            $17::timestamptz[], $18::text[], $19::bigint[], $20::timestamptz[], $21::bigint[], $22::bool[], $23::text[],
+            $24::bool[], $25::timestamptz[])
             as t (account, known, details_submitted, charges_enabled, payouts_enabled, transfers_capability,
                 requirements, disabled_reason, country, default_currency, deauthorized_at, confirmed_at, as_of, source,
-                standing_at, standing_by, standing_seq, fetched_at, fetch_seq, doubted, reasons)
+                standing_at, standing_by, standing_seq, fetched_at, fetch_seq, doubted, reasons, v2, closed_at)
         on conflict (livemode, account) do update set
             known = excluded.known, details_submitted = excluded.details_submitted,
             charges_enabled = excluded.charges_enabled, payouts_enabled = excluded.payouts_enabled,
@@ -213,7 +221,7 @@ pub async fn put_all(
             standing_at = excluded.standing_at, standing_by = excluded.standing_by,
             standing_seq = excluded.standing_seq, fetched_at = excluded.fetched_at, fetch_seq = excluded.fetch_seq,
             doubted = excluded.doubted, ready = excluded.ready, reasons = excluded.reasons,
-            updated_at = excluded.updated_at";
+            v2 = excluded.v2, closed_at = excluded.closed_at, updated_at = excluded.updated_at";
     if rows.is_empty() {
         return Ok(());
     }
@@ -246,6 +254,8 @@ pub async fn put_all(
         .bind(column(rows, |row| row.account.standing.fetched.map(|fetch| fetch.after_seq)))
         .bind(column(rows, |row| row.account.standing.doubted))
         .bind(column(rows, |row| row.reasons.join(",")))
+        .bind(column(rows, |row| row.account.v2))
+        .bind(column(rows, |row| row.account.known.closed_at))
         .execute(conn)
         .await?;
     Ok(())

@@ -9,9 +9,9 @@ use super::client::{Answer, Client, Lane};
 use super::error::StripeError;
 use super::wire::{
     Account, AccountLink, Balance, BalanceTransaction, Item, OwnAccount, Topup, Transfer, TransferReversal,
-    WebhookEndpoint,
+    V2Account, V2Event, WebhookEndpoint,
 };
-use crate::domain::ids::{AccountId, StripeTransferId, TopupId};
+use crate::domain::ids::{AccountId, EventId, StripeTransferId, TopupId};
 
 /// The most pages [`Client::list_transfers`] turns before it gives up.
 const TRANSFER_PAGES: u32 = 100;
@@ -20,6 +20,9 @@ const TRANSFER_PAGES: u32 = 100;
 const ENDPOINT_PAGES: u32 = 10;
 /// The same for [`Client::list_topups`]: ten thousand top-ups.
 const TOPUP_PAGES: u32 = 100;
+
+/// What of a v2 account is null unless it is asked for.
+const V2_INCLUDE: &str = "include=configuration.recipient&include=requirements&include=future_requirements";
 
 /// Which transfers to list; a None does not narrow the list.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +39,16 @@ impl Client {
     /// A connected account, as the platform sees it.
     pub async fn account(&self, lane: Lane, id: &AccountId) -> Result<Answer<Account>, StripeError> {
         self.get(lane, &format!("/v1/accounts/{id}"), &Value::Null).await
+    }
+
+    /// A connected account as v2 of the API shows it, as far as it may receive transfers.
+    pub async fn v2_account(&self, lane: Lane, id: &AccountId) -> Result<Answer<V2Account>, StripeError> {
+        self.get_encoded(lane, &format!("/v2/core/accounts/{id}"), V2_INCLUDE).await
+    }
+
+    /// A thin event with what its delivery leaves out.
+    pub async fn v2_event(&self, lane: Lane, id: &EventId) -> Result<Answer<V2Event>, StripeError> {
+        self.get(lane, &format!("/v2/core/events/{id}"), &Value::Null).await
     }
 
     /// The platform's own account.

@@ -152,8 +152,17 @@ impl Client {
         path: &str,
         query: &Value,
     ) -> Result<Answer<T>, StripeError> {
-        let query = form::encode(query);
-        let call = Call::Get { path, query: &query };
+        self.get_encoded(lane, path, &form::encode(query)).await
+    }
+
+    /// The same with the query as it goes out: v2 repeats a parameter's name, which v1's form does not.
+    pub(super) async fn get_encoded<T: Object>(
+        &self,
+        lane: Lane,
+        path: &str,
+        query: &str,
+    ) -> Result<Answer<T>, StripeError> {
+        let call = Call::Get { path, query };
         let deadline = Instant::now() + self.timeout;
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))

@@ -100,18 +100,28 @@ impl StripeError {
 
     /// Sorts the failure of a call that changes something.
     pub fn of_post(failure: Box<Failure>) -> Self {
+        // All that moves money is of v1, whose every error names its type: without one, the answer may be anybody's.
+        let is_stripes = failure.status.is_none() || failure.error_type.is_some();
         match failure.kind {
-            FailureKind::NotSent | FailureKind::RateLimited => Self::Retry(failure),
-            FailureKind::Refused => Self::Refused(failure),
-            FailureKind::NoAnswer | FailureKind::Busy | FailureKind::ServerError | FailureKind::KeyReuse => {
-                Self::Unknown(failure)
-            }
+            FailureKind::NotSent => Self::Retry(failure),
+            FailureKind::RateLimited if is_stripes => Self::Retry(failure),
+            FailureKind::Refused if is_stripes => Self::Refused(failure),
+            _ => Self::Unknown(failure),
         }
     }
 
     /// Whether a list can't be read on since the entry its last page ended with is gone.
     pub fn is_lost_place(&self) -> bool {
         matches!(self, Self::Refused(failure) if failure.code.as_deref() == Some("resource_missing"))
+    }
+
+    /// Whether v2 of the API is not to be had: by a restricted key, in test mode, of this account. That is no word
+    /// about the account, in whichever form it comes.
+    pub fn is_without_v2(&self) -> bool {
+        let failure = self.failure();
+        let for_now = matches!(failure.kind, FailureKind::Busy | FailureKind::RateLimited)
+            || matches!(failure.status, Some(408 | 409 | 425 | 429));
+        matches!(self, Self::Refused(_)) || (matches!(failure.status, Some(400..=499)) && !for_now)
     }
 
     /// The particulars.
@@ -122,7 +132,7 @@ impl StripeError {
     }
 }
 
-/// Stripe's error body; `type` is in every one of them.
+/// Stripe's error body. `type` is in every one of v1; those of v2 may have a `code` alone.
 #[derive(Deserialize)]
 struct Body {
     error: BodyError,
@@ -131,7 +141,7 @@ struct Body {
 #[derive(Deserialize)]
 struct BodyError {
     #[serde(rename = "type")]
-    error_type: String,
+    error_type: Option<serde_json::Value>,
     code: Option<serde_json::Value>,
     param: Option<serde_json::Value>,
     message: Option<serde_json::Value>,
@@ -165,11 +175,14 @@ impl Failure {
         failure.status = Some(status);
         failure.take_headers(headers);
         if let Ok(Body { error }) = serde_json::from_slice::<Body>(body) {
-            failure.code = text(error.code);
-            failure.kind = kind(status, &error.error_type, failure.code.as_deref(), failure.replayed);
+            let (error_type, code) = (text(error.error_type), text(error.code));
+            if error_type.is_none() && code.is_none() {
+                return failure;
+            }
+            failure.kind = kind(status, error_type.as_deref(), code.as_deref(), failure.replayed);
             failure.message = text(error.message).unwrap_or_else(|| format!("HTTP {status}"));
             failure.param = text(error.param);
-            failure.error_type = Some(error.error_type);
+            (failure.error_type, failure.code) = (error_type, code);
         }
         failure
     }
@@ -201,14 +214,14 @@ impl Failure {
 }
 
 /// Sorts an answer that carries Stripe's error body.
-fn kind(status: u16, error_type: &str, code: Option<&str>, replayed: bool) -> FailureKind {
+fn kind(status: u16, error_type: Option<&str>, code: Option<&str>, replayed: bool) -> FailureKind {
     match (status, code) {
         (409, _) | (400..=499, Some("idempotency_key_in_use")) => return FailureKind::Busy,
         (429, _) | (400..=499, Some("rate_limit" | "lock_timeout")) => return FailureKind::RateLimited,
         _ => {}
     }
     match status {
-        400..=499 if error_type == "idempotency_error" => FailureKind::KeyReuse,
+        400..=499 if error_type == Some("idempotency_error") => FailureKind::KeyReuse,
         400..=499 => FailureKind::Refused,
         // These come from the edge, even in Stripe's form, and need not have been stored: the same key again is
         // safe, another is not. A replay proves that it was stored.
@@ -239,161 +252,5 @@ impl fmt::Display for Failure {
             }
         }
         f.write_str(")")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use reqwest::header::{HeaderName, HeaderValue};
-
-    use super::*;
-    use crate::domain::refusal::Sorted;
-
-    #[derive(Deserialize)]
-    struct Answer {
-        status: u16,
-        headers: BTreeMap<String, String>,
-        body: serde_json::Value,
-    }
-
-    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
-        let name = |name: &str| HeaderName::from_bytes(name.as_bytes()).unwrap();
-        pairs.iter().map(|(n, v)| (name(n), HeaderValue::from_str(v).unwrap())).collect()
-    }
-
-    fn stripe(kind: &str) -> String {
-        format!(r#"{{"error":{{"type":"{kind}","message":"no"}}}}"#)
-    }
-
-    #[test]
-    fn every_known_answer_is_sorted_by_what_it_means() {
-        let expected = BTreeMap::from([
-            ("400_balance_insufficient", FailureKind::Refused),
-            ("400_insufficient_capabilities_for_transfer", FailureKind::Refused),
-            ("400_transfers_not_allowed_region", FailureKind::Refused),
-            ("400_resource_missing_destination", FailureKind::Refused),
-            ("400_idempotency_params_differ", FailureKind::KeyReuse),
-            ("400_idempotent_replay_of_balance_insufficient", FailureKind::Refused),
-            ("400_amount_too_small", FailureKind::Refused),
-            ("401_invalid_api_key", FailureKind::Refused),
-            ("403_permission", FailureKind::Refused),
-            ("409_idempotency_key_in_use", FailureKind::Busy),
-            ("429_lock_timeout", FailureKind::RateLimited),
-            ("429_rate_limit", FailureKind::RateLimited),
-            ("500_indeterminate", FailureKind::ServerError),
-            ("503_retryable", FailureKind::NoAnswer),
-        ]);
-        let text = include_str!("../../tests/fixtures/stripe/api/errors.json");
-        let answers: BTreeMap<String, Answer> = serde_json::from_str(text).unwrap();
-        assert_eq!(answers.len(), expected.len());
-        for (name, answer) in answers {
-            let pairs: Vec<_> = answer.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-            let failure =
-                Failure::of_answer(answer.status, &headers(&pairs), answer.body.to_string().as_bytes());
-            assert_eq!(Some(&failure.kind), expected.get(name.as_str()), "{name}");
-            let error = &answer.body["error"];
-            assert_eq!(failure.code.as_deref(), error["code"].as_str(), "{name}");
-            assert_eq!(failure.param.as_deref(), error["param"].as_str(), "{name}");
-            assert_eq!(Some(failure.message.as_str()), error["message"].as_str(), "{name}");
-            assert_eq!(failure.request_id.as_ref(), answer.headers.get("request-id"), "{name}");
-            assert_eq!(failure.replayed, answer.headers.contains_key("idempotent-replayed"), "{name}");
-        }
-    }
-
-    #[test]
-    fn only_an_answer_in_stripes_form_is_stripes() {
-        use FailureKind::{Busy, KeyReuse, NoAnswer, RateLimited, Refused, ServerError};
-        let html = "<html>Bad Gateway</html>".to_owned();
-        let cases = [
-            (502, html.clone(), NoAnswer),
-            (500, html.clone(), NoAnswer),
-            (403, html.clone(), NoAnswer),
-            (429, html, NoAnswer),
-            (404, r#"{"error":"not found"}"#.into(), NoAnswer),
-            (404, r#"{"error":{"message":"not found"}}"#.into(), NoAnswer),
-            (404, String::new(), NoAnswer),
-            (302, stripe("invalid_request_error"), NoAnswer),
-            (404, stripe("invalid_request_error"), Refused),
-            (402, stripe("card_error"), Refused),
-            (418, stripe("a_type_of_tomorrow"), Refused),
-            (404, stripe("idempotency_error"), KeyReuse),
-            (409, stripe("invalid_request_error"), Busy),
-            (429, stripe("idempotency_error"), RateLimited),
-            (502, stripe("api_error"), NoAnswer),
-            (504, stripe("api_error"), NoAnswer),
-            (500, stripe("api_error"), ServerError),
-            (501, stripe("api_error"), ServerError),
-        ];
-        for (status, body, expected) in cases {
-            let kind = Failure::of_answer(status, &HeaderMap::new(), body.as_bytes()).kind;
-            assert_eq!(kind, expected, "{status} {body}");
-        }
-        let replay = headers(&[("idempotent-replayed", "true")]);
-        assert_eq!(Failure::of_answer(503, &replay, stripe("api_error").as_bytes()).kind, ServerError);
-    }
-
-    #[test]
-    fn what_is_refused_here_is_what_the_table_of_refusals_sorts() {
-        let codes =
-            [None, Some("rate_limit"), Some("lock_timeout"), Some("idempotency_key_in_use"), Some("x")];
-        let types = ["invalid_request_error", "idempotency_error", "api_error", "card_error"];
-        for status in 400..=599 {
-            for (error_type, code) in types.iter().flat_map(|t| codes.iter().map(move |code| (*t, *code))) {
-                let body = serde_json::json!({"error": {"type": error_type, "code": code, "message": "no"}});
-                let failure = Failure::of_answer(status, &HeaderMap::new(), body.to_string().as_bytes());
-                let sorted = crate::domain::refusal::Refusal {
-                    status,
-                    error_type: failure.error_type.clone(),
-                    code: failure.code.clone(),
-                    param: None,
-                    message: String::new(),
-                    told_to_repeat: false,
-                };
-                let definite = !matches!(sorted.sort(), Sorted::SlowDown | Sorted::LookUp);
-                assert_eq!(failure.kind == FailureKind::Refused, definite, "{status} {body}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_kind_means_one_thing_for_reading_and_another_for_money() {
-        use FailureKind::{Busy, KeyReuse, NoAnswer, NotSent, RateLimited, Refused, ServerError};
-        let word = |error: &StripeError| match error {
-            StripeError::Retry(_) => "retry",
-            StripeError::Refused(_) => "refused",
-            StripeError::Unknown(_) => "unknown",
-        };
-        for (kind, get, post) in [
-            (NotSent, "retry", "retry"),
-            (NoAnswer, "retry", "unknown"),
-            (Busy, "retry", "unknown"),
-            (RateLimited, "retry", "retry"),
-            (ServerError, "retry", "unknown"),
-            (KeyReuse, "refused", "unknown"),
-            (Refused, "refused", "refused"),
-        ] {
-            let failure = Failure::local(kind, "x");
-            assert_eq!(word(&StripeError::of_get(failure.clone())), get, "{kind:?}");
-            assert_eq!(word(&StripeError::of_post(failure)), post, "{kind:?}");
-        }
-    }
-
-    #[test]
-    fn headers_are_kept_and_secrets_are_not() {
-        let sent =
-            headers(&[("request-id", "req_1"), ("stripe-should-retry", "false"), ("retry-after", "7")]);
-        let body =
-            r#"{"error":{"type":"invalid_request_error","message":"key sk_test_abc is bad","code":"c"}}"#;
-        let failure = Failure::of_answer(401, &sent, body.as_bytes()).without("sk_test_abc");
-        assert_eq!(failure.should_retry, Some(false));
-        assert_eq!(failure.retry_after, Some(Duration::from_secs(7)));
-        let shown = StripeError::of_post(failure).to_string();
-        assert_eq!(shown, "refused: key … is bad (refused, status 401, code c, request req_1)");
-        let odd =
-            headers(&[("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"), ("stripe-should-retry", "maybe")]);
-        let failure = Failure::of_answer(503, &odd, b"");
-        assert_eq!((failure.retry_after, failure.should_retry), (None, None));
     }
 }

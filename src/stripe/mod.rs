@@ -11,6 +11,8 @@ pub mod wire;
 
 #[cfg(test)]
 mod client_tests;
+#[cfg(test)]
+mod error_tests;
 
 /// The API version every call is pinned to; its part after the dot names the release train.
 pub const API_VERSION: &str = "2026-10-28.endive";

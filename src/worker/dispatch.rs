@@ -7,7 +7,7 @@ use crate::domain::money::Currency;
 use crate::domain::task::Kind;
 use crate::flows::{
     self, Context, FlowError, apply_events, backfill, catch_up, forecast, fund_transfers, observe_transfer,
-    project_account, reconcile, release_transfer, request_topup, reverse_transfer, track_topup,
+    project_account, reconcile, release_transfer, request_topup, resolve_link, reverse_transfer, track_topup,
     watch_balance, watch_platform,
 };
 use crate::store::tasks::Lease;
@@ -94,6 +94,12 @@ pub async fn run(ctx: &Context, work: &Work) -> Result<Option<OffsetDateTime>, F
         Kind::TopupIntent => {
             let id = TopupIntentId::parse(subject).map_err(|_| no_id("intent of ours"))?;
             request_topup::watch(ctx, &id).await
+        }
+        Kind::LinkReturn => {
+            for id in resolve_link::whose(ctx, &events).await? {
+                project_account::confirm_v2(ctx, &id).await?;
+            }
+            Ok(None)
         }
         Kind::Platform => {
             if work.of_events() {

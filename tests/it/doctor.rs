@@ -183,7 +183,8 @@ async fn what_a_restricted_key_lacks_is_named() {
     };
     let found = with(&["transfers:read", "balance_transactions:read"]).await;
     found.assert("permissions", "fail", "may not read: Transfers, Balance transactions");
-    with(&["v2/core/events:read"]).await.assert("permissions", "warn", "events of v2 accounts can't be read");
+    with(&["webhook_endpoints:read"]).await.assert("permissions", "warn", "the endpoints can't be looked at");
+    with(&[]).await.assert("permissions", "warn", "events of v2 accounts can't be read");
     with(&[]).await.assert("permissions", "warn", "can't be tried without effect");
     let blind = with(&["webhook_endpoints:read", "account:read"]).await;
     blind.assert("endpoints", "warn", "not checked");

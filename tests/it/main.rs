@@ -6,6 +6,7 @@
     reason = "a test that cannot go on has failed; clippy.toml knows only functions marked #[test]"
 )]
 
+mod accounts_v2;
 mod audit;
 mod batch;
 mod batches;

@@ -96,8 +96,13 @@ pub fn permissions(answers: &[(Probe, Answered)], restricted: bool) -> Finding {
         })
         .collect();
     if !wanting.is_empty() {
-        let found = format!("the key may not read: {}", wanting.join(", "));
-        return Finding::warn(CHECK, found, "give the restricted key `read` for it, where you need it");
+        let found = format!(
+            "the key may not read: {}; whether it may write can't be tried without effect",
+            wanting.join(", ")
+        );
+        let mend = "give the restricted key `read` for it, where you need it; v2 takes no restricted key at all, but \
+                    only a secret one";
+        return Finding::warn(CHECK, found, mend);
     }
     if restricted {
         let found = "the key may read all that is needed; whether it may write can't be tried without effect";

@@ -1,7 +1,7 @@
 //! The account: known, connected, not blocked, every condition of readiness, and lately confirmed.
 
 use super::{AccountFacts, Check, Condition, Evidence, Facts};
-use crate::domain::account::Flags;
+use crate::domain::account::{Flags, is_final};
 use crate::domain::reason::Reason;
 
 pub(super) fn checks(facts: &Facts<'_>) -> Vec<Check> {
@@ -45,17 +45,25 @@ fn standing(facts: &Facts<'_>) -> [Check; 2] {
             facts.decided("account_connected", Reason::AccountDeauthorized, evidence)
         }
     };
-    let unblocked = match flags(facts) {
-        None => Check::open("account_unblocked", unknown()),
-        Some((account, flags)) => {
-            let what = match &flags.requirements.disabled_reason {
-                Some(reason) => format!("disabled_reason is {reason}"),
-                None => "Stripe names no reason that disables it".to_owned(),
+    [connected, unblocked(facts).unwrap_or_else(|| Check::open("account_unblocked", unknown()))]
+}
+
+fn unblocked(facts: &Facts<'_>) -> Option<Check> {
+    let account = facts.account.as_ref()?;
+    let evidence = match (account.known.closed_at, &account.known.flags) {
+        (Some(at), _) => Evidence::said("it was closed, for good").at(at),
+        (None, None) => return None,
+        (None, Some(flags)) => {
+            let refused = flags.transfers_capability.as_deref().filter(|status| is_final(Some(status)));
+            let what = match (&flags.requirements.disabled_reason, refused) {
+                (_, Some(status)) => format!("the transfers capability is {status}, for good"),
+                (Some(reason), None) => format!("disabled_reason is {reason}"),
+                (None, None) => "Stripe names no reason that disables it".to_owned(),
             };
-            facts.decided("account_unblocked", Reason::AccountBlocked, told(account, what))
+            told(account, what)
         }
     };
-    [connected, unblocked]
+    Some(facts.decided("account_unblocked", Reason::AccountBlocked, evidence))
 }
 
 fn one(facts: &Facts<'_>, condition: Condition) -> Check {

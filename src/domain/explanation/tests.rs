@@ -28,7 +28,7 @@ fn flags() -> Flags {
 }
 
 fn account(flags: Option<Flags>) -> AccountFacts {
-    let known = Known { flags, deauthorized_at: None, confirmed_at: None };
+    let known = Known { flags, deauthorized_at: None, confirmed_at: None, closed_at: None };
     AccountFacts { known, as_of: EARLIER, source: "evt_1".into(), doubted: false }
 }
 
@@ -178,6 +178,15 @@ fn rows() -> Vec<Row> {
         row((AccountBlocked, "account_unblocked"), ("disabled_reason is listed", event), |f| {
             f.account =
                 wants(Requirements { disabled_reason: Some("listed".into()), ..Requirements::default() });
+        }),
+        row((AccountBlocked, "account_unblocked"), ("capability is rejected, for good", event), |f| {
+            let flags = Flags { transfers_capability: Some("rejected".into()), ..flags() };
+            f.account = Some(account(Some(flags)));
+        }),
+        row((AccountBlocked, "account_unblocked"), ("closed, for good", None), |f| {
+            let mut closed = account(None);
+            closed.known.closed_at = Some(EARLIER);
+            f.account = Some(closed);
         }),
         row(
             (DetailsNotSubmitted, "details_submitted"),

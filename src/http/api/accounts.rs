@@ -100,9 +100,9 @@ pub(in crate::http) fn readiness_of(account: &Account, policy: &Policy) -> Optio
     is_shown(account).then(|| Readiness::of(account, policy))
 }
 
-/// An account of which only the id was heard is unknown; one that left without ever being described is not.
+/// An account of which only the id was heard is unknown; one that is gone without ever being described is not.
 pub(in crate::http) fn is_shown(account: &Account) -> bool {
-    account.known.flags.is_some() || account.known.deauthorized()
+    account.known.says_something()
 }
 
 /// Whether an account may be paid, and what that rests on.
@@ -121,7 +121,8 @@ pub(in crate::http) struct Readiness {
     charges_enabled: Option<bool>,
     /// Stripe's flag, the same.
     payouts_enabled: Option<bool>,
-    /// `active`, `pending`, `inactive`, or what else Stripe says.
+    /// `active`, `pending`, `inactive`, of an account of v2 also `restricted`, `unsupported`, `rejected`, or what else
+    /// Stripe says.
     #[schema(example = "active")]
     transfers_capability: Option<String>,
     /// Whether the account left the platform, or Stripe no longer shows it.
@@ -298,7 +299,12 @@ mod tests {
         Account {
             id: "acct_1".into(),
             livemode: false,
-            known: Known { flags, deauthorized_at: deauthorized.then_some(at), confirmed_at: None },
+            known: Known {
+                flags,
+                deauthorized_at: deauthorized.then_some(at),
+                confirmed_at: None,
+                closed_at: None,
+            },
             as_of: at,
             source: "evt_1".into(),
             first_seen: at,

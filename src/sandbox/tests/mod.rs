@@ -7,6 +7,7 @@ mod delivery;
 mod faults;
 mod money;
 mod shapes;
+mod v2;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -40,6 +40,7 @@ struct Row {
     default_currency: Option<String>,
     deauthorized_at: Option<OffsetDateTime>,
     confirmed_at: Option<OffsetDateTime>,
+    closed_at: Option<OffsetDateTime>,
     as_of: OffsetDateTime,
     source: String,
     first_seen: OffsetDateTime,
@@ -61,6 +62,7 @@ impl Row {
             flags: self.known.then_some(flags),
             deauthorized_at: self.deauthorized_at,
             confirmed_at: self.confirmed_at,
+            closed_at: self.closed_at,
         };
         Account {
             id: self.account,
@@ -122,7 +124,7 @@ pub async fn list_accounts(
 ) -> Result<Vec<Account>, StoreError> {
     const SQL: &str = "-- list_accounts
         select * from accounts
-        where livemode = $1 and (known or deauthorized_at is not null)
+        where livemode = $1 and (known or deauthorized_at is not null or closed_at is not null)
             and ($2::bool is null or ready = $2)
             and ($3::text is null or reasons @> array[$3])
             and ($4::text is null or account > $4)

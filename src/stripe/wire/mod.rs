@@ -10,6 +10,7 @@ mod objects;
 mod own;
 #[cfg(test)]
 mod tests;
+mod v2;
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,7 @@ pub use objects::{
     Requirements, Topup, Transfer, TransferReversal,
 };
 pub use own::{OwnAccount, Payout};
+pub use v2::{V2Account, V2Entry, V2Event, V2Requirements};
 
 /// An object that can't be read: nothing may be concluded from it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
