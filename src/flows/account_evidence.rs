@@ -21,14 +21,16 @@ pub fn fold_kept(
 ) -> Result<(), FlowError> {
     match kept.fetched() {
         Some(fetch) => *account = Some(fold_fetch(account.take(), seen(kept)?, fetch, policy)),
-        None => {
-            fold(account, kept, read(kept)?, policy);
-            if let Some(account) = account.as_mut().filter(|_| event::is_of_v2(&kept.event_type)) {
-                learn_v2(account, kept.seq);
-            }
-        }
+        None => hear(account, kept, read(kept)?, policy),
     }
     Ok(())
+}
+
+fn hear(account: &mut Option<Account>, event: &StoredEvent, news: News, policy: &Policy) {
+    fold(account, event, news, policy);
+    if let Some(account) = account.as_mut().filter(|_| event::is_of_v2(&event.event_type)) {
+        learn_v2(account, event.seq);
+    }
 }
 
 /// An event shows that the account is one of v2. Where only v1 was asked so far, what it lacked is to be fetched.
@@ -296,6 +298,8 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Piece {
         Event(StoredEvent, Flags),
+        /// A thin one, of v2.
+        Thin(StoredEvent),
         Fetch(Option<Flags>, Fetched),
     }
 
@@ -308,6 +312,7 @@ mod tests {
                 Piece::Event(event, heard) => {
                     fold(&mut account, event, News::Flags(Box::new(heard.clone())), &policy);
                 }
+                Piece::Thin(event) => hear(&mut account, event, News::Changed, &policy),
                 Piece::Fetch(seen, fetch) => {
                     account = Some(fold_fetch(account.take(), seen.clone().map(of_v1), *fetch, &policy));
                 }
@@ -323,6 +328,36 @@ mod tests {
     }
 
     proptest! {
+        /// Events of v1, some of them without the capability, and at least one of v2, each of its own second.
+        #[test]
+        fn of_an_account_of_v2_no_order_ends_in_what_v1_left_out(
+            told in proptest::collection::vec((any::<bool>(), 0_u8..3), 1..6),
+            thin_at in 0_usize..6,
+            order in proptest::collection::vec(any::<u32>(), 8),
+        ) {
+            let mut pieces: Vec<Piece> = Vec::new();
+            for (place, (charges, says)) in told.iter().enumerate() {
+                let heard = match says {
+                    0 => Flags { transfers_capability: None, ..flags(*charges, "") },
+                    1 => flags(*charges, "pending"),
+                    _ => flags(*charges, "active"),
+                };
+                pieces.push(Piece::Event(event(place as i64 + 1, place as i64 * 2), heard));
+            }
+            let thin = StoredEvent {
+                event_type: "v2.core.account.updated".to_owned(),
+                ..event(7, thin_at as i64 * 2 + 1)
+            };
+            pieces.push(Piece::Thin(thin));
+            let mut shuffled: Vec<(u32, Piece)> = order.into_iter().zip(pieces.clone()).collect();
+            shuffled.sort_by_key(|(place, _)| *place);
+            let shuffled: Vec<Piece> = shuffled.into_iter().map(|(_, piece)| piece).collect();
+            let shows = flags(true, "rejected");
+            let ended = end(&shuffled, Some(&shows));
+            prop_assert_eq!(&ended, &end(&pieces, Some(&shows)));
+            prop_assert!(ended.flags.is_some_and(|flags| flags.transfers_capability.is_some()));
+        }
+
         /// Events dated up to ten minutes before a fetch that began at noon, or after it; some were received
         /// before it began, and those are dated before.
         #[test]
