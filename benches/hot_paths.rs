@@ -79,6 +79,7 @@ fn decide(bench: &mut Criterion) {
         }),
         deauthorized_at: None,
         confirmed_at: Some(NOW),
+        closed_at: None,
     };
     let policy = Policy::default();
     let sent = Attempt {

@@ -7,7 +7,7 @@ use sluicegate::sandbox::{AccountChange, Fault, FaultKind, V2Change, V2Spec};
 use time::Duration;
 
 use crate::support::events::thin;
-use crate::support::world::{World, eventually};
+use crate::support::world::{PATIENCE, World, eventually};
 
 /// What an account waits for of which v1 shows no flag, and v2 no active capability.
 const NOTHING: [&str; 3] = ["details_not_submitted", "charges_disabled", "transfers_inactive"];
@@ -37,6 +37,7 @@ async fn until_capability(world: &World, account: &str, status: &str) -> Value {
 
 /// Every event about an account was taken and led to something, or was ignored, and all that is held follows.
 async fn assert_all_went_well(world: &World) {
+    assert!(world.stripe.delivered(PATIENCE).await, "all that was told came");
     world.until_events_done().await;
     world.until_none_now().await;
     assert_eq!(world.rows("dead_letters").await, 0, "no event failed");
@@ -292,8 +293,8 @@ async fn a_restricted_key_has_no_v2_and_v1_decides_alone() {
     world.until_status(&transfer, "released").await;
     let shown = world.api.until(&readiness(&bare), |_| true).await;
     assert_eq!((&shown["reasons"], &shown["deauthorized"]), (&json!(NOTHING), &json!(false)));
-    world.stripe.return_link(&bare).unwrap();
-    world.until_events_done().await;
+    let event = world.stripe.return_link(&bare).unwrap();
+    world.api.until(&format!("/v1/events/{event}"), |event| event["status"] == json!("processed")).await;
     let refused: Vec<_> =
         world.stripe.calls().into_iter().filter(|call| call.path.starts_with("/v2/")).collect();
     assert!(refused.iter().any(|call| call.path.starts_with("/v2/core/events/")), "{refused:?}");

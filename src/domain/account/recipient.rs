@@ -54,12 +54,14 @@ mod tests {
         }
     }
 
+    /// What v1 says of the flags and of the capability, what v2 says of it; the one capability and the reasons.
+    type Row<'a> = (Option<bool>, Option<&'a str>, Option<&'a str>, Option<&'a str>, &'a [Reason]);
+
     #[test]
     fn the_two_views_of_an_account_give_one_readiness() {
         let nothing: [Reason; 3] = [DetailsNotSubmitted, ChargesDisabled, TransfersInactive];
         let blocked = [AccountBlocked, DetailsNotSubmitted, ChargesDisabled, TransfersInactive];
-        // What v1 says of the flags and of the capability, what v2 says of it; the one capability and the reasons.
-        let rows: [(Option<bool>, Option<&str>, Option<&str>, Option<&str>, &[Reason]); 14] = [
+        let rows: [Row<'_>; 14] = [
             (None, None, Some("active"), Some("active"), &[]),
             (None, None, Some("pending"), Some("pending"), &nothing),
             (None, None, Some("restricted"), Some("restricted"), &nothing),
