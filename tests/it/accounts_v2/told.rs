@@ -1,7 +1,7 @@
 //! Thin events: about accounts of v2, about objects of v1, and about what nobody handles.
 
 use serde_json::{Value, json};
-use sluicegate::sandbox::AccountChange;
+use sluicegate::sandbox::{AccountChange, Fault, FaultKind, V2Change};
 
 use super::{assert_all_went_well, made, readiness, until_capability, v2};
 use crate::support::events::{id_of, thin};
@@ -107,5 +107,34 @@ async fn thin_events_about_objects_of_v1_lead_to_what_they_name() {
     assert!(eventually(read).await.is_some(), "the balance was read");
     deliver("v1.account.application.deauthorized", None, Some(&account)).await;
     world.api.until(&readiness(&account), |shown| shown["deauthorized"] == json!(true)).await;
+    assert_all_went_well(&world).await;
+}
+
+#[tokio::test]
+async fn what_was_told_before_v2_was_understood_is_made_up_for() {
+    const MIGRATION: &str = include_str!("../../../migrations/0023_v2_accounts.sql");
+    let mut world = World::start().await;
+    let no_v2 = FaultKind::Refuse { status: 404, code: "not_here".into(), message: "no v2 here".into() };
+    world.stripe.fault(Fault::next(no_v2).on("GET", "/v2/core/").times(None));
+    let account = made(&world, "active", true);
+    world.until_ready(&account).await;
+    world.stripe.change_v2(&account, &V2Change { close: true, ..V2Change::default() }).unwrap();
+    let blocked = |shown: &Value| shown["reasons"][0] == json!("account_blocked");
+    world.api.until(&readiness(&account), blocked).await;
+    assert_all_went_well(&world).await;
+    world.stop_service().await;
+    // As it was held by a version that knew of no closing and no v2.
+    let before = "update accounts set v2 = false, closed_at = null";
+    sqlx::raw_sql(before).execute(world.pool()).await.unwrap();
+    let (_, again) = MIGRATION.split_once("-- What was told").unwrap();
+    let again = sqlx::AssertSqlSafe(format!("--{again}"));
+    sqlx::raw_sql(again).execute(world.pool()).await.unwrap();
+    world.stripe.clear_faults();
+    let asked = world.asked(&v2(&account)).len();
+    world.start_service().await;
+    let asked_again = || async { (world.asked(&v2(&account)).len() > asked).then_some(()) };
+    assert!(eventually(asked_again).await.is_some(), "it is asked about once more");
+    world.until_quiet_about(&account).await;
+    assert!(blocked(&world.api.get(&readiness(&account)).await.1));
     assert_all_went_well(&world).await;
 }
