@@ -51,18 +51,34 @@ async function fetched(url, selector) {
 const parts = () => [...document.querySelectorAll("[data-live]")];
 const told = document.getElementById("live");
 let due = 0;
+let missed = false;
+
+const soon = () => { if (!due) due = setTimeout(renew, 400); };
 
 async function renew() {
   due = 0;
+  // Nothing changes behind an open question; it is looked at again when that is closed.
+  missed = Boolean(dialog && dialog.open);
+  if (missed) return;
   for (const part of parts()) {
-    // Nothing is taken away from under somebody's hands.
-    if (part.contains(document.activeElement) && document.activeElement !== document.body) continue;
     const fresh = await fetched(location.href, `#${part.id}`).catch(() => null);
     if (!fresh) continue;
     const open = [...part.querySelectorAll("details")].map((details) => details.open);
     fresh.querySelectorAll("details").forEach((details, at) => { details.open = Boolean(open[at]); });
+    const held = part.contains(document.activeElement) ? document.activeElement : null;
+    const twin = held && twinOf(held, part, fresh);
     part.replaceWith(fresh);
+    // Whoever is there with the keyboard stays where they are, or at the beginning where that is gone.
+    if (held) (twin ?? document.getElementById("main")).focus({ preventScroll: true });
   }
+}
+
+// What stands in the new part where this stood in the old one.
+function twinOf(held, part, fresh) {
+  const said = (one) => ["href", "aria-labelledby", "aria-label"].map((of) => one.getAttribute(of)).find(Boolean);
+  const name = (one) => said(one) ?? one.textContent;
+  const alike = (root) => [...root.querySelectorAll(held.tagName)].filter((one) => name(one) === name(held));
+  return alike(fresh)[alike(part).indexOf(held)];
 }
 
 function concerned(event) {
@@ -72,11 +88,14 @@ function concerned(event) {
 
 if (parts().length && window.EventSource) {
   const source = new EventSource("/console/stream");
-  const news = (event) => {
-    if (!due && concerned(event)) due = setTimeout(renew, 400);
-  };
+  const news = (event) => { if (concerned(event)) soon(); };
   for (const name of ["readiness", "topup", "transfer", "reset"]) source.addEventListener(name, news);
-  source.onopen = () => { told.textContent = "This page keeps itself up to date."; };
+  source.onopen = () => {
+    told.textContent = "This page keeps itself up to date.";
+    // What changed after the page was made and before anybody listened.
+    soon();
+  };
+  dialog?.addEventListener("close", () => { if (missed) soon(); });
   source.onerror = () => {
     told.textContent = source.readyState === EventSource.CLOSED
       ? "Updates have ended; load the page again." : "Updates are interrupted; trying again.";
