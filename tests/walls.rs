@@ -231,6 +231,17 @@ fn sql_stands_only_in_the_store() {
     }
 }
 
+/// Why stands at `store::db::begin`.
+#[test]
+fn transactions_are_begun_in_one_place() {
+    for path in sources(&src().join("flows")).into_iter().chain(sources(&src().join("store"))) {
+        let code = code_of(&path);
+        let begins =
+            ["pool.begin()", "pool.begin_with(", "pool.try_begin("].iter().any(|word| code.contains(word));
+        assert!(!begins || path.ends_with("store/db.rs"), "{} begins one itself", path.display());
+    }
+}
+
 #[test]
 fn every_statement_begins_with_its_name() {
     let mut statements = 0;

@@ -17,7 +17,7 @@ use super::topup_record::{self, Told};
 use super::{Context, FlowError, account_evidence, transfer_evidence};
 use crate::domain::ids::{AccountId, TopupId};
 use crate::domain::task::Kind;
-use crate::store::db::StoreError;
+use crate::store::db::{self, StoreError};
 use crate::store::outbox::{self, StoredEvent};
 use crate::store::tasks::{self, Fresh};
 use crate::store::{accounts, transfers};
@@ -49,7 +49,7 @@ pub struct About<'a> {
 /// Takes fresh events from `from_id` on and applies them; `None` where there are none.
 pub async fn fresh(ctx: &Context, from_id: i64) -> Result<Option<Taken>, FlowError> {
     let now = ctx.clock.now();
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     // One of a kind that this version does not know waits for one that does.
     let kinds = Kind::ALL.map(Kind::as_str);
     let tasks = tasks::claim_fresh(&mut tx, ctx.livemode, &kinds, from_id, BATCH).await?;
@@ -88,7 +88,7 @@ pub async fn alone(
     events: &[StoredEvent],
 ) -> Result<(), FlowError> {
     let now = ctx.clock.now();
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let mut rings = Rings::default();
     let about = [About { subject, events: events.iter().collect() }];
     let failed = match kind {

@@ -13,7 +13,7 @@ use crate::domain::audit::Action;
 use crate::domain::event::{HANDLED, Ourselves};
 use crate::domain::ids::AccountId;
 use crate::domain::task::{EVENTS, Kind};
-use crate::store::db::StoreError;
+use crate::store::db::{self, StoreError};
 use crate::store::outbox::{self, NewEvent};
 use crate::store::sweeps::{self, Page, Sweep};
 use crate::store::{controls, platforms, tasks};
@@ -53,7 +53,7 @@ pub async fn advance(ctx: &Context) -> Result<Option<OffsetDateTime>, FlowError>
 /// The walk that is under way, or a new one from where the last one ended.
 async fn under_way(ctx: &Context) -> Result<Sweep, FlowError> {
     let now = ctx.clock.now().truncate_to_microsecond();
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let last = sweeps::find(&mut tx, ctx.livemode, EVENTS).await?;
     if let Some(sweep) = last.clone().filter(|sweep| sweep.finished_at.is_none()) {
         return Ok(sweep);
@@ -91,7 +91,7 @@ async fn read_page(ctx: &Context, sweep: &Sweep) -> Result<Sweep, FlowError> {
         return Err(FlowError::Unreadable("a page says that more follow, but not after what".into()));
     }
     let now = ctx.clock.now();
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let platform = platforms::get(&mut tx, ctx.livemode).await?.account;
     let ourselves =
         Ourselves { livemode: ctx.livemode, platform: platform.and_then(|id| AccountId::parse(&id).ok()) };
@@ -129,7 +129,7 @@ pub async fn start(ctx: &Context, since: Option<OffsetDateTime>) -> Result<Progr
     let now = ctx.clock.now().truncate_to_microsecond();
     let oldest = now - LISTED_FOR;
     let since = since.unwrap_or(oldest).max(oldest);
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     // A walk under way may have had further to go.
     let under_way = sweeps::find(&mut tx, ctx.livemode, EVENTS).await?.filter(|s| s.finished_at.is_none());
     let since = under_way.and_then(|sweep| sweep.since).map_or(since, |further| further.min(since));

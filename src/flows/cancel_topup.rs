@@ -16,7 +16,7 @@ use crate::domain::audit::Action;
 use crate::domain::evidence::Fetched;
 use crate::domain::ids::TopupId;
 use crate::domain::topup::Status;
-use crate::store::db::StoreError;
+use crate::store::db::{self, StoreError};
 use crate::store::views::{self, Topup};
 use crate::store::{outbox, topups};
 use crate::stripe::client::{self, Lane};
@@ -162,7 +162,7 @@ async fn take_in(
     if answer.object.id != *id || !is_money(&answer.object) {
         return Err(unreadable(id, &"Stripe answered with something else").into());
     }
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let answered = Answered { object: &answer.object, raw: &answer.raw, fetch };
     let mut rings = Rings::default();
     topup_record::take_in(&mut tx, ctx, answered, &mut rings, ctx.clock.now()).await?;

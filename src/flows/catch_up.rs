@@ -21,7 +21,7 @@ use crate::domain::task::Kind;
 use crate::domain::topup::intent;
 use crate::domain::transfer::Status;
 use crate::store::audit as log;
-use crate::store::db::StoreError;
+use crate::store::db::{self, StoreError};
 use crate::store::outbox::{self, Observation};
 use crate::store::transfers::{Change, Transfer};
 use crate::store::{controls, heartbeats, holds, tasks, topups, transfers};
@@ -41,7 +41,7 @@ const OURSELVES: &str = "sluicegate";
 pub async fn beat(ctx: &Context, last: Option<OffsetDateTime>) -> Result<OffsetDateTime, FlowError> {
     let now = ctx.clock.now().truncate_to_microsecond();
     let overlap = OVERLAP.try_into().map_err(|error| FlowError::Unreadable(format!("{error}")))?;
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     if heartbeats::beat(&mut tx, ctx.livemode, now, STALE_AFTER, overlap, last).await? {
         tasks::ring(&mut tx, Kind::CatchUp, ctx.livemode, &[SUBJECT], now).await?;
         tracing::warn!(
@@ -83,7 +83,7 @@ pub async fn advance(ctx: &Context) -> Result<Option<OffsetDateTime>, FlowError>
         match_topups(ctx, begun.from).await?;
     }
     let now = ctx.clock.now();
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let counted = heartbeats::record_progress(&mut tx, ctx.livemode, &begun, after.as_deref(), seen).await?;
     let done = counted && after.is_none();
     if done {
@@ -109,7 +109,7 @@ async fn match_topups(ctx: &Context, since: OffsetDateTime) -> Result<(), FlowEr
         if !named || !is_money(seen) {
             continue;
         }
-        let mut tx = ctx.pool.begin().await?;
+        let mut tx = db::begin(&ctx.pool).await?;
         let held = topups::find(&mut tx, ctx.livemode, seen.id.as_str()).await?;
         if held.is_some_and(|held| held.metadata.contains_key(intent::METADATA_KEY)) {
             continue;
@@ -131,7 +131,7 @@ async fn match_one(
     after_seq: i64,
 ) -> Result<(), FlowError> {
     let (seen, now) = (&item.object, ctx.clock.now());
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let Some(id) = transfer_evidence::known_as(&mut tx, seen).await? else { return Ok(()) };
     // Whoever asks for a transfer meanwhile has asked before this, or sees what this takes in.
     heartbeats::lock_catch_up(&mut tx, ctx.livemode).await?;

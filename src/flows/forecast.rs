@@ -10,7 +10,7 @@ use crate::domain::limits::next_day;
 use crate::domain::money::Currency;
 use crate::domain::reason::Reason;
 use crate::store::transfers::Transfer;
-use crate::store::{controls, ledger, line, topups};
+use crate::store::{controls, db, ledger, line, topups};
 
 /// How many of a currency's waiting transfers are looked at.
 const LOOKED_AT: i64 = 2_000;
@@ -20,7 +20,7 @@ const ARRIVALS: i64 = 200;
 /// Brings a currency's forecasts up to date.
 pub async fn foresee(ctx: &Context, currency: Currency) -> Result<(), FlowError> {
     let now = ctx.clock.now();
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     // Whoever serves the line holds several of its transfers; with the currency's lock never at the same time.
     controls::lock_funds(&mut tx, ctx.livemode, currency).await?;
     let waiting = line::list_waiting(&mut tx, ctx.livemode, currency, LOOKED_AT).await?;

@@ -21,7 +21,7 @@ use crate::domain::money::Currency;
 use crate::domain::reason::Reason;
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
-use crate::store::db::StoreError;
+use crate::store::db::{self, StoreError};
 use crate::store::line::Next;
 use crate::store::transfers::{Change, Transfer};
 use crate::store::{attempts, caps, controls, ledger, line, transfers};
@@ -42,7 +42,7 @@ pub async fn serve(ctx: &Context, currency: Currency) -> Result<Served, FlowErro
     let mut served = Served::default();
     let mut walk = Walk::default();
     loop {
-        let mut tx = ctx.pool.begin().await?;
+        let mut tx = db::begin(&ctx.pool).await?;
         let funds = controls::lock_funds(&mut tx, ctx.livemode, currency).await?;
         // Only now: whoever was rung while this waited for the lock is to be seen.
         let now = ctx.clock.now();

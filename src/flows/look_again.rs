@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::{Context, FlowError, event_record};
 use crate::domain::event::{Ignored, Ourselves};
+use crate::store::db;
 use crate::store::unhandled::{self, Unhandled};
 
 /// Events looked at in one transaction.
@@ -39,7 +40,7 @@ async fn page(
     after_seq: i64,
 ) -> Result<Option<(u64, i64)>, FlowError> {
     let now = ctx.clock.now();
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let events = unhandled::claim_next(&mut tx, ctx.livemode, event_type, after_seq, PAGE).await?;
     let Some(last) = events.last() else { return Ok(None) };
     let (mut understood, last_seq) = (0, last.seq);

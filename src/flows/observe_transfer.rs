@@ -7,6 +7,7 @@ use super::{Context, FlowError, observation_id};
 use crate::domain::evidence::Fetched;
 use crate::domain::ids::StripeTransferId;
 use crate::domain::task::Kind;
+use crate::store::db;
 use crate::store::outbox::{self, Observation, StoredEvent};
 use crate::stripe::client::Lane;
 use crate::stripe::error::StripeError;
@@ -54,7 +55,7 @@ async fn fetch(ctx: &Context, id: &StripeTransferId) -> Result<(), FlowError> {
 }
 
 async fn record(ctx: &Context, seen: &wire::Transfer, cause: &str) -> Result<(), FlowError> {
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let Some(id) = transfer_evidence::known_as(&mut tx, seen).await? else { return Ok(()) };
     // Most events tell what the answer to our own call has told before: the books need not be held for those.
     if transfer_evidence::is_booked(&mut tx, ctx, &id, seen).await? {

@@ -13,7 +13,7 @@ use super::{Actor, Context, Once};
 use crate::domain::audit::{self, Action};
 use crate::store::audit as log;
 use crate::store::claims;
-use crate::store::db::StoreError;
+use crate::store::db::{self, StoreError};
 use crate::store::idempotency::{self, Kept};
 
 /// How long an answer is kept for its Idempotency-Key.
@@ -215,7 +215,7 @@ async fn begin_for(
     once: Option<&Once>,
 ) -> Result<Begun, StoreError> {
     let now = ctx.clock.now();
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     if let Some(once) = once {
         idempotency::lock(&mut tx, owner, &once.key).await?;
         if let Some(kept) = idempotency::find(&mut tx, owner, &once.key, now - KEPT_FOR).await? {

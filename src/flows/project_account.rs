@@ -11,7 +11,7 @@ use crate::domain::evidence::Fetched;
 use crate::domain::ids::AccountId;
 use crate::domain::task::Kind;
 use crate::store::transfers::{Of, list_open_ids};
-use crate::store::{accounts, outbox, tasks};
+use crate::store::{accounts, db, outbox, tasks};
 use crate::stripe::client::Lane;
 use crate::stripe::error::StripeError;
 
@@ -66,7 +66,7 @@ async fn look(ctx: &Context, id: &AccountId, v2: bool) -> Result<Option<OffsetDa
     let began_at = ctx.clock.now();
     let seen = ask(ctx, id, v2, Fetched { at: began_at, after_seq }).await?;
     let now = ctx.clock.now();
-    let (mut tx, mut rings) = (ctx.pool.begin().await?, Rings::default());
+    let (mut tx, mut rings) = (db::begin(&ctx.pool).await?, Rings::default());
     let account = take_in(&mut tx, ctx, id, seen, &mut rings, now).await?;
     let unseen = account.known.deauthorized() && account.known.deauthorized_at == Some(began_at);
     let waited_for =

@@ -14,7 +14,7 @@ use crate::domain::account::Requirements;
 use crate::domain::event::BALANCE_SUBJECT;
 use crate::domain::task::{Kind, RECONCILED};
 use crate::domain::topup::Status;
-use crate::store::db::StoreError;
+use crate::store::db::{self, StoreError};
 use crate::store::outbox::{self, Observation};
 use crate::store::sweeps::{self, Page, Sweep};
 use crate::store::{accounts, tasks, topups, transfers};
@@ -51,7 +51,7 @@ pub async fn advance(ctx: &Context, subject: &str) -> Result<Option<OffsetDateTi
 
 async fn begin(ctx: &Context, subject: &str) -> Result<Walk, FlowError> {
     let now = ctx.clock.now().truncate_to_microsecond();
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let last = sweeps::find(&mut tx, ctx.livemode, subject).await?;
     let sweep = match last.filter(|sweep| sweep.finished_at.is_none()) {
         Some(sweep) => sweep,
@@ -99,7 +99,7 @@ async fn compare<T: Compared>(ctx: &Context, walk: &Walk, path: &str) -> Result<
         return Err(FlowError::Unreadable("a page says that more follow, but not after what".into()));
     }
     let now = ctx.clock.now();
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let mut found = 0;
     for item in &list.data {
         if item.object.differs(&mut tx, ctx).await? {

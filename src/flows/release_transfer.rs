@@ -21,7 +21,7 @@ use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
 use crate::planted::{self, Bug};
 use crate::store::attempts::{self, Attempt};
-use crate::store::db::StoreError;
+use crate::store::db::{self, StoreError};
 use crate::store::tasks::{self, Lease};
 use crate::store::transfers::{self, Change, Transfer};
 use crate::store::{caps, controls, ledger};
@@ -38,7 +38,7 @@ pub async fn advance(
     lease: &Lease,
     id: &TransferId,
 ) -> Result<Option<OffsetDateTime>, FlowError> {
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let Some(transfer) = transfers::find_for_update(&mut tx, id.as_str()).await? else { return Ok(None) };
     if transfer.livemode != ctx.livemode {
         return Err(FlowError::Unreadable(format!("transfer {id} is of the other mode")));
@@ -212,7 +212,7 @@ async fn withdraw(
     against: &[Reason],
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     controls::lock_funds(&mut tx, ctx.livemode, transfer.currency).await?;
     let current = transfers::find_for_update(&mut tx, transfer.id.as_str()).await?;
     let attempt = attempts::find(&mut tx, transfer.id.as_str(), transfer.generation).await?;

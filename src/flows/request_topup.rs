@@ -15,7 +15,7 @@ use crate::domain::ids::TopupIntentId;
 use crate::domain::money::Currency;
 use crate::domain::refusal::Refusal;
 use crate::domain::topup::intent::{METADATA_KEY, Status};
-use crate::store::db::StoreError;
+use crate::store::db::{self, StoreError};
 use crate::store::topup_intents::{self, Intent};
 use crate::store::views::{self, Topup};
 use crate::store::{attempts, heartbeats, idempotency};
@@ -194,7 +194,7 @@ fn on_record(intent: &Intent, idempotency_key: &str) -> Value {
 
 /// What is known now. Once the top-up is, its answer stands for the key for good.
 async fn answer(ctx: &Context, once: &Once, id: &TopupIntentId, render: Render) -> Result<Ordered, NotDone> {
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let found = topup_intents::find_for_update(&mut tx, ctx.livemode, id.as_str()).await?;
     let intent = found.ok_or_else(|| unreadable(id, &"it is gone"))?;
     if let Some(topup) = &intent.topup {

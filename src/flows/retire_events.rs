@@ -3,6 +3,7 @@
 //! One transaction keeps the baselines and drops the partition, so that neither stands without the other.
 
 use super::{Context, FlowError};
+use crate::store::db;
 use crate::store::retention::{self, Partition};
 
 /// What became of the oldest week that is due to go.
@@ -19,7 +20,7 @@ pub enum Retired {
 /// Lets the oldest week go that ended before what is to be kept.
 pub async fn run(ctx: &Context) -> Result<Retired, FlowError> {
     let now = ctx.clock.now();
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let Some(week) = retention::find_oldest(&mut tx, now - ctx.retention).await? else {
         return Ok(Retired::Nothing);
     };

@@ -18,7 +18,7 @@ use crate::domain::release::{self, Step};
 use crate::domain::reversal::{Status, pause_after_refusal};
 use crate::domain::task::Kind;
 use crate::store::attempts::{self, Attempt, Call, SendEnd};
-use crate::store::db::StoreError;
+use crate::store::db::{self, StoreError};
 use crate::store::outbox::{self, Observation};
 use crate::store::reversals::{self, Change, Reversal};
 use crate::store::tasks::{self, Lease};
@@ -37,7 +37,7 @@ pub async fn advance(
     id: &ReversalId,
 ) -> Result<Option<OffsetDateTime>, FlowError> {
     let now = ctx.clock.now();
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let found = reversals::find_for_update(&mut tx, ctx.livemode, id.as_str()).await?;
     let Some(reversal) = found.filter(|reversal| reversal.status == Status::Pending) else { return Ok(None) };
     let Some(at_stripe) = reversal.stripe_transfer.clone() else {
@@ -122,7 +122,7 @@ async fn made(
     call: &Sent<'_>,
     answer: &Answer<TransferReversal>,
 ) -> Result<Option<OffsetDateTime>, FlowError> {
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let current = reversals::find_for_update(&mut tx, ctx.livemode, call.subject).await?;
     let end = SendEnd { outcome: Some("created"), ..SendEnd::default() };
     call.end(&mut tx, end).await?;
@@ -159,7 +159,7 @@ async fn settle(
     let after_seq = outbox::last_seq(&mut *ctx.pool.acquire().await?).await?;
     let answer = ctx.stripe.transfer(Lane::Release, at_stripe).await?;
     let now = ctx.clock.now();
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let cause = "reversed by order";
     let recorded =
         transfer_evidence::record(&mut tx, ctx, &reversal.transfer, &answer.object, cause, now).await?;
@@ -199,7 +199,7 @@ async fn unknown(
     failure: &Failure,
     end: SendEnd,
 ) -> Result<Option<OffsetDateTime>, FlowError> {
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let current = reversals::find_for_update(&mut tx, ctx.livemode, call.subject).await?;
     call.end(&mut tx, end).await?;
     call.keep(&mut tx, failure.kind.as_str(), Some(failure), failure.request_id.as_deref()).await?;
@@ -231,7 +231,7 @@ async fn refused(
         let end = SendEnd { not_before: Some(again_at), ..SendEnd::default() };
         return unknown(ctx, reversal, call, failure, end).await;
     }
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let current = reversals::find_for_update(&mut tx, ctx.livemode, call.subject).await?;
     call.keep(&mut tx, "refused", Some(failure), failure.request_id.as_deref()).await?;
     call.end(&mut tx, SendEnd { outcome: Some("refused"), ..SendEnd::default() }).await?;
@@ -276,7 +276,7 @@ async fn look_up(
     let ended_at = ctx.clock.now();
     let subject = reversal.id.as_str();
     let call = Call::begun("look_up", began_at, ended_at);
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let items = match answer {
         Ok(items) => items,
         Err(error) => {

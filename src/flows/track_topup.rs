@@ -15,7 +15,7 @@ use crate::domain::ids::TopupId;
 use crate::domain::money::Currency;
 use crate::domain::task::Kind;
 use crate::domain::topup::{self, Status};
-use crate::store::db::StoreError;
+use crate::store::db::{self, StoreError};
 use crate::store::outbox::{self, Observation};
 use crate::store::topups::{self, Topup};
 use crate::store::transfers::{Of, list_open_ids};
@@ -46,7 +46,7 @@ pub async fn look(ctx: &Context, id: &TopupId) -> Result<Option<OffsetDateTime>,
         return not_at_stripe(ctx, id, held.as_ref()).await;
     };
     let now = ctx.clock.now();
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let currencies = seen.object.iter().filter_map(|answer| currency_of(&answer.object));
     let landed = seen.proof_currency();
     let currencies = currencies.chain(landed).collect();

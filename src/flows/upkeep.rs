@@ -8,7 +8,7 @@ use crate::domain::event::{BALANCE_SUBJECT, Ourselves};
 use crate::domain::ids::AccountId;
 use crate::domain::limits::day_of;
 use crate::domain::task::{EVENTS, Kind, RECONCILED};
-use crate::store::{caps, claims, controls, idempotency, outbox, platforms, tasks};
+use crate::store::{caps, claims, controls, db, idempotency, outbox, platforms, tasks};
 
 /// A process not heard of for this long is gone.
 pub const ALIVE_FOR: Duration = Duration::seconds(35);
@@ -30,7 +30,7 @@ pub async fn begin(ctx: &Context, funds_since: Option<OffsetDateTime>) -> Result
         tracing::warn!(%error, "the outbox's partitions have to wait");
     }
     drop(conn);
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     controls::ensure_installation(&mut tx, now, now - DEFAULT_FUNDS_SINCE, funds_since).await?;
     controls::ensure_release_controls(&mut tx, ctx.livemode, now).await?;
     // Transfers last: everybody who rings several kinds does it in this order.

@@ -12,7 +12,7 @@ use crate::domain::event::BALANCE_SUBJECT;
 use crate::domain::funds;
 use crate::domain::money::Currency;
 use crate::domain::task::Kind;
-use crate::store::db::StoreError;
+use crate::store::db::{self, StoreError};
 use crate::store::outbox::{self, Observation};
 use crate::store::{controls, ledger, line, tasks, topups};
 use crate::stripe::client::Lane;
@@ -26,7 +26,7 @@ const WOKEN: i64 = 1_000;
 /// A `balance.available` event came: look at the balance and at every top-up on its way.
 pub async fn wake(ctx: &Context) -> Result<(), FlowError> {
     let now = ctx.clock.now();
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let arriving = topups::list_arriving(&mut tx, ctx.livemode, WOKEN).await?;
     let arriving: Vec<&str> = arriving.iter().map(String::as_str).collect();
     tasks::ring(&mut tx, Kind::Topup, ctx.livemode, &arriving, now).await?;
@@ -44,7 +44,7 @@ pub async fn read(ctx: &Context) -> Result<Option<OffsetDateTime>, FlowError> {
     let began_at = ctx.clock.now();
     let answer = ctx.stripe.balance(Lane::Release).await?;
     let now = ctx.clock.now();
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let seen = Observation {
         id: observation_id(),
         event_type: "balance",

@@ -13,7 +13,7 @@ use crate::domain::ids::AccountId;
 use crate::domain::task::Kind;
 use crate::store::outbox::{self, Observation, StoredEvent};
 use crate::store::platforms::{self, Platform, Seen};
-use crate::store::tasks;
+use crate::store::{db, tasks};
 use crate::stripe::client::Lane;
 use crate::stripe::error::StripeError;
 use crate::stripe::wire::{self, Object};
@@ -38,7 +38,7 @@ pub async fn learn(ctx: &Context, ourselves: &RwLock<Ourselves>) -> Result<(), F
 
 /// Events that tell of the platform's account or of a payout of its own: it is read anew.
 pub async fn apply(ctx: &Context, events: &[StoredEvent]) -> Result<(), FlowError> {
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     for event in events {
         if is_automatic_payout(event)? {
             platforms::record_automatic_payout(&mut tx, ctx.livemode, event.created).await?;
@@ -80,7 +80,7 @@ async fn read(ctx: &Context) -> Result<(Platform, Platform), FlowError> {
     drop(conn);
     let began_at = ctx.clock.now();
     let answer = ctx.stripe.own_account(Lane::Sweep).await;
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let before = platforms::get(&mut tx, ctx.livemode).await?;
     match answer {
         Ok(answer) => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
 
 use crate::domain::checkup::database::Way;
 
@@ -103,6 +103,25 @@ pub fn way(url: &str) -> Result<Way, StoreError> {
         PgSslMode::Require => Way::Unverified,
         PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => Way::Clear,
     })
+}
+
+/// Begins a transaction.
+///
+/// On a task of its own: a caller who goes away while the server is told to begin would otherwise give a connection back
+/// to the pool that is within a transaction without knowing it. What the next one wrote and took for committed would be
+/// gone with the connection.
+pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, StoreError> {
+    begin_with(pool, "begin").await
+}
+
+/// The same, by a statement of one's own.
+pub async fn begin_with(
+    pool: &PgPool,
+    statement: &'static str,
+) -> Result<Transaction<'static, Postgres>, StoreError> {
+    let pool = pool.clone();
+    let begun = tokio::spawn(async move { pool.begin_with(statement).await }).await;
+    Ok(begun.map_err(|_| sqlx::Error::WorkerCrashed)??)
 }
 
 /// Opens one connection.

@@ -27,7 +27,7 @@ pub struct Evidence {
 pub async fn begin_snapshot(pool: &PgPool) -> Result<Transaction<'static, Postgres>, StoreError> {
     const SQL: &str = "-- begin_snapshot
         set transaction isolation level repeatable read read only";
-    let mut tx = pool.begin().await?;
+    let mut tx = super::db::begin(pool).await?;
     sqlx::query(SQL).execute(&mut *tx).await?;
     Ok(tx)
 }

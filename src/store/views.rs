@@ -49,7 +49,7 @@ pub use super::transfers::Transfer;
 
 /// A transaction in which everything that is read is from one moment.
 pub async fn snapshot(pool: &PgPool) -> Result<Snapshot, StoreError> {
-    Ok(pool.begin_with("begin isolation level repeatable read read only").await?)
+    super::db::begin_with(pool, "begin isolation level repeatable read read only").await
 }
 
 /// What [`snapshot`] opens; it ends when it is dropped.

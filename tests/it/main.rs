@@ -12,6 +12,7 @@ mod batch;
 mod batches;
 mod bench;
 mod campaign;
+mod connections;
 mod console;
 mod controls;
 mod corridors;

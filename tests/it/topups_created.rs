@@ -156,6 +156,7 @@ async fn an_event_tells_what_came_of_an_order_that_nobody_repeats() {
     let (status, unknown) = world.order("k").await;
     assert_eq!(status, 202, "{unknown}");
     world.stripe.hold_events(false);
+    world.stripe.release(&[]);
     let path = format!("/v1/topups/{}", unknown["intent"].as_str().unwrap());
     let shown = world.api.until(&path, |topup| topup["status"] == json!("pending")).await;
     assert_eq!(world.asked_with().len(), 1);

@@ -7,9 +7,9 @@ use crate::domain::release;
 use crate::flows::transfer_evidence::{self, Recorded};
 use crate::flows::{Context, FlowError, attempt_record};
 use crate::store::attempts::{self, Call};
-use crate::store::outbox;
 use crate::store::tasks::{self, Lease};
 use crate::store::transfers::Transfer;
+use crate::store::{db, outbox};
 use crate::stripe::client::{Lane, TransferQuery};
 use crate::stripe::wire::{self, Item};
 
@@ -31,7 +31,7 @@ pub(super) async fn look_up(
     };
     let answer = ctx.stripe.list_transfers(Lane::Release, &query).await;
     let ended_at = ctx.clock.now();
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let mut call = Call::begun("look_up", began_at, ended_at);
     let again_at = match &answer {
         Err(error) => {

@@ -17,7 +17,7 @@ use crate::domain::transfer::Status;
 use crate::flows::attempt_record;
 use crate::store::attempts::SendEnd;
 use crate::store::audit as log;
-use crate::store::db::StoreError;
+use crate::store::db::{self, StoreError};
 use crate::store::tasks::{self, Lease};
 use crate::store::transfers::{self, Change, Transfer};
 use crate::store::{controls, holds};
@@ -43,7 +43,7 @@ pub(super) async fn record(
     if !refusal.is_stored() && call.attempt.sends > 0 {
         return refused_at_the_door(ctx, lease, transfer, call, failure, sorted).await;
     }
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let funds = controls::lock_funds(&mut tx, ctx.livemode, transfer.currency).await?;
     call.keep(&mut tx, "refused", Some(failure), failure.request_id.as_deref()).await?;
     let end = SendEnd { outcome: Some("refused"), ..SendEnd::default() };
@@ -124,7 +124,7 @@ async fn refused_at_the_door(
         message: failure.message.clone(),
         told_to_repeat: false,
     };
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let current = transfers::find_for_update(&mut tx, transfer.id.as_str()).await?;
     let paused = sorted == Sorted::Configuration && pause(&mut tx, ctx, &refusal, now).await?;
     call.end(&mut tx, SendEnd::default()).await?;

@@ -12,7 +12,7 @@ use crate::flows::attempt_record::{Sent, go_on_at, unanswered};
 use crate::flows::transfer_evidence::{self, Recorded};
 use crate::flows::{Context, FlowError, observation_id};
 use crate::store::attempts::SendEnd;
-use crate::store::db::StoreError;
+use crate::store::db::{self, StoreError};
 use crate::store::outbox::{self, Observation};
 use crate::store::transfers::{self, Transfer};
 use crate::stripe::client::Answer;
@@ -25,7 +25,7 @@ pub(super) async fn created(
     call: &Sent<'_>,
     answer: &Answer<wire::Transfer>,
 ) -> Result<Option<OffsetDateTime>, FlowError> {
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let after_seq = outbox::last_seq(&mut tx).await?;
     // What needs no lock goes first: everybody who moves money of this currency waits for the rest.
     keep_observation(
@@ -91,7 +91,7 @@ pub(super) async fn unknown(
     failure: &Failure,
 ) -> Result<Option<OffsetDateTime>, FlowError> {
     let end = unanswered(failure, call.ended_at);
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     // The transfer before the attempt, as everybody who books a transfer does.
     let current = transfers::find_for_update(&mut tx, transfer.id.as_str()).await?;
     call.end(&mut tx, end).await?;

@@ -10,7 +10,7 @@ use crate::domain::release::Step;
 use crate::domain::task::Kind;
 use crate::domain::topup::intent::demanded;
 use crate::flows::{Context, FlowError};
-use crate::store::db::StoreError;
+use crate::store::db::{self, StoreError};
 use crate::store::topup_intents::{self, Outcome};
 use crate::store::{attempts, heartbeats, outbox, tasks};
 
@@ -48,7 +48,7 @@ pub(super) async fn carry_out(ctx: &Context, id: &TopupIntentId) -> Result<(), F
 async fn step(ctx: &Context, id: &TopupIntentId, patient: bool) -> Result<Next, FlowError> {
     let now = ctx.clock.now();
     let longest_call = time::Duration::try_from(ctx.longest_call).unwrap_or(time::Duration::MINUTE);
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let found = topup_intents::find_for_update(&mut tx, ctx.livemode, id.as_str()).await?;
     let Some(intent) = found.filter(|intent| intent.status.is_unsettled()) else { return Ok(Next::Done) };
     if heartbeats::is_catching_up(&mut tx, ctx.livemode).await? {

@@ -11,8 +11,8 @@ use crate::flows::rings::Rings;
 use crate::flows::topup_record::{self, Answered};
 use crate::flows::{Context, FlowError, attempt_record};
 use crate::store::attempts::{self, Call};
-use crate::store::outbox;
 use crate::store::topup_intents::{self, Intent, Outcome};
+use crate::store::{db, outbox};
 use crate::stripe::client::Lane;
 use crate::stripe::wire;
 
@@ -55,7 +55,7 @@ pub(super) async fn look_up(
     let subject = intent.id.as_str();
     let mut call = Call::begun("look_up", began_at, ended_at);
     let mut rings = Rings::default();
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let items = match answer {
         Ok(items) => items,
         Err(error) => {
@@ -97,7 +97,7 @@ pub(super) async fn look_up(
 pub async fn watch(ctx: &Context, id: &TopupIntentId) -> Result<Option<OffsetDateTime>, FlowError> {
     let now = ctx.clock.now();
     let longest_call = Duration::try_from(ctx.longest_call).unwrap_or(Duration::MINUTE);
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let found = topup_intents::find_for_update(&mut tx, ctx.livemode, id.as_str()).await?;
     let Some(intent) = found.filter(|intent| intent.status == intent::Status::Open) else { return Ok(None) };
     let attempt = attempts::find(&mut tx, id.as_str(), intent.generation).await?;

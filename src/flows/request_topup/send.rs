@@ -14,7 +14,7 @@ use crate::flows::topup_record::{self, Answered};
 use crate::flows::{Context, FlowError};
 use crate::store::attempts::{self, Attempt, SendEnd};
 use crate::store::topup_intents::{self, Intent, Outcome};
-use crate::store::{idempotency, tasks};
+use crate::store::{db, idempotency, tasks};
 use crate::stripe::client::Answer;
 use crate::stripe::error::{Failure, StripeError};
 use crate::stripe::wire;
@@ -63,7 +63,7 @@ async fn made(
     after_seq: i64,
 ) -> Result<(), FlowError> {
     let mut rings = Rings::default();
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     if fits(ctx, intent, &answer.object) {
         let fetch = match call.attempt.first_sent_at() {
             // What Stripe had stored for the key is the top-up as it was then: it outranks nothing told since.
@@ -97,7 +97,7 @@ async fn not_sent(
     call: &Sent<'_>,
     failure: &Failure,
 ) -> Result<(), FlowError> {
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     topup_intents::find_for_update(&mut tx, ctx.livemode, call.subject).await?;
     attempts::undo_send(&mut tx, call.subject, call.attempt.n, call.attempt.sends + 1).await?;
     call.keep(&mut tx, failure.kind.as_str(), Some(failure), failure.request_id.as_deref()).await?;
@@ -113,7 +113,7 @@ async fn unknown(
     call: &Sent<'_>,
     failure: &Failure,
 ) -> Result<(), FlowError> {
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     topup_intents::find_for_update(&mut tx, ctx.livemode, call.subject).await?;
     call.end(&mut tx, unanswered(failure, call.ended_at)).await?;
     call.keep(&mut tx, failure.kind.as_str(), Some(failure), failure.request_id.as_deref()).await?;
@@ -144,7 +144,7 @@ async fn refused(
         // Refused before it ran: that says nothing about the calls with this key before it.
         return unknown(ctx, intent, call, failure).await;
     }
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let current = topup_intents::find_for_update(&mut tx, ctx.livemode, call.subject).await?;
     call.keep(&mut tx, "refused", Some(failure), failure.request_id.as_deref()).await?;
     call.end(&mut tx, SendEnd { outcome: Some("refused"), ..SendEnd::default() }).await?;

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use crate::flows::account_record::{self, Changed};
 use crate::flows::rings::Rings;
 use crate::flows::{Context, FlowError};
-use crate::store::accounts;
+use crate::store::{accounts, db};
 
 /// Accounts written in one transaction.
 const AT_ONCE: i64 = 200;
@@ -34,7 +34,7 @@ async fn draw_some(
     after: &str,
     now: OffsetDateTime,
 ) -> Result<Option<String>, FlowError> {
-    let mut tx = ctx.pool.begin().await?;
+    let mut tx = db::begin(&ctx.pool).await?;
     let ids = accounts::list_misplaced(&mut tx, ctx.livemode, beyond, after, AT_ONCE).await?;
     let Some(last) = ids.last().cloned() else { return Ok(None) };
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();

@@ -1,0 +1,36 @@
+//! Connections go back to the pool as they came from it.
+
+use sluicegate::store::db;
+
+use crate::support::postgres::database;
+
+/// Were one given back within a transaction, what is written next would be gone with it.
+#[tokio::test]
+async fn who_goes_away_while_a_transaction_begins_leaves_no_connection_within_it() {
+    let world = database().await;
+    let pool = db::connect(&world.url, 1).await.unwrap();
+    let mut given_up = 0;
+    for turns in 0..400 {
+        let patience = async {
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+        };
+        let begun = tokio::select! {
+            biased;
+            begun = db::begin(&pool) => Some(begun),
+            () = patience => None,
+        };
+        given_up += usize::from(begun.is_none());
+        drop(begun);
+        let mut conn = pool.acquire().await.unwrap();
+        let mut transaction = async || {
+            let current = sqlx::query_scalar("select pg_current_xact_id()::text");
+            let id: String = current.fetch_one(&mut *conn).await.unwrap();
+            id
+        };
+        let (one, other) = (transaction().await, transaction().await);
+        assert_ne!(one, other, "two statements by themselves share a transaction after {turns} turns");
+    }
+    assert!(given_up > 10, "hardly anybody went away: {given_up}");
+}
