@@ -23,13 +23,11 @@ const DEFAULT_FUNDS_SINCE: Duration = Duration::hours(1);
 /// may have changed while nothing ran.
 pub async fn begin(ctx: &Context, funds_since: Option<OffsetDateTime>) -> Result<(), FlowError> {
     let now = ctx.clock.now();
-    // On its own: making partitions locks the whole table until the transaction ends. Where somebody holds that in
-    // use for long, the default partition takes what has none of its own, and the hourly upkeep tries again.
-    let mut conn = ctx.pool.acquire().await?;
-    if let Err(error) = outbox::ensure_partitions(&mut conn, now).await {
+    // Where somebody holds the table in use for long, the default partition takes what has none of its own, and the
+    // hourly upkeep tries again.
+    if let Err(error) = ensure_partitions(ctx, now).await {
         tracing::warn!(%error, "the outbox's partitions have to wait");
     }
-    drop(conn);
     let mut tx = db::begin(&ctx.pool).await?;
     controls::ensure_installation(&mut tx, now, now - DEFAULT_FUNDS_SINCE, funds_since).await?;
     controls::ensure_release_controls(&mut tx, ctx.livemode, now).await?;
@@ -79,11 +77,17 @@ pub async fn leave(ctx: &Context, replica: Uuid) -> Result<(), FlowError> {
     Ok(controls::leave(&mut conn, replica).await?)
 }
 
+async fn ensure_partitions(ctx: &Context, now: OffsetDateTime) -> Result<(), FlowError> {
+    let mut tx = db::begin(&ctx.pool).await?;
+    outbox::ensure_partitions(&mut tx, now).await?;
+    Ok(tx.commit().await?)
+}
+
 /// Partitions for the weeks ahead, and room where answers have expired.
 pub async fn tidy(ctx: &Context) -> Result<(), FlowError> {
     let now = ctx.clock.now();
+    ensure_partitions(ctx, now).await?;
     let mut conn = ctx.pool.acquire().await?;
-    outbox::ensure_partitions(&mut conn, now).await?;
     while idempotency::delete_expired(&mut conn, now - ANSWERS_KEPT).await? > 0 {}
     claims::delete_expired(&mut conn, now).await?;
     while caps::delete_before(&mut conn, day_of(now - USE_KEPT)).await? > 0 {}

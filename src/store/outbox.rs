@@ -1,7 +1,7 @@
 //! The outbox: received events and observed answers, written once.
 
 use sqlx::types::time::OffsetDateTime;
-use sqlx::{Connection, FromRow, PgConnection};
+use sqlx::{FromRow, PgConnection};
 
 use super::db::{StoreError, column};
 use crate::domain::evidence::Fetched;
@@ -216,15 +216,13 @@ pub async fn list_by_keys(
 }
 
 /// Makes the weekly partitions around this instant; returns how many were new. Whoever holds the outbox in use is not
-/// waited for, since all deliveries would wait behind this: that is an error to try again after.
+/// waited for, since all deliveries would wait behind this: that is an error to try again after. In a transaction of its
+/// own, since it locks the table until that ends.
 pub async fn ensure_partitions(conn: &mut PgConnection, now: OffsetDateTime) -> Result<i32, StoreError> {
     const SQL: &str = "-- ensure_partitions
         select outbox_ensure_partitions($1)";
-    let mut tx = conn.begin().await?;
-    limit_lock_waits(&mut tx).await?;
-    let made = sqlx::query_scalar(SQL).bind(now).fetch_one(&mut *tx).await?;
-    tx.commit().await?;
-    Ok(made)
+    limit_lock_waits(conn).await?;
+    Ok(sqlx::query_scalar(SQL).bind(now).fetch_one(conn).await?)
 }
 
 /// For the rest of the transaction, a lock that is not there within 200 ms is not waited for.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use anyhow::Context as _;
+use sqlx::Connection as _;
 use time::{Duration, OffsetDateTime};
 
 use super::payload;
@@ -54,7 +55,9 @@ pub async fn fill(stand: &Stand, database: &Database, rows: u64) -> anyhow::Resu
     let now = OffsetDateTime::now_utc();
     let rows = i64::try_from(rows).context("so many rows")?;
     let mut conn = db::connect_one(&database.url).await?;
-    outbox::ensure_partitions(&mut conn, now).await?;
+    let mut tx = conn.begin().await?;
+    outbox::ensure_partitions(&mut tx, now).await?;
+    tx.commit().await?;
     let (from, over) = (now - Duration::weeks(WEEKS), Duration::weeks(WEEKS).whole_seconds());
     let past = |numbers| trial::Past {
         numbers,
