@@ -208,8 +208,7 @@ pub(super) fn blocks(disabled_reason: Option<&str>) -> bool {
 /// Of two descriptions without an order, the one that is further from ready; the same whichever comes first.
 pub fn less_ready(one: Flags, other: Flags, policy: &Policy) -> Flags {
     let distance = |flags: &Flags| {
-        let known =
-            Known { flags: Some(flags.clone()), deauthorized_at: None, confirmed_at: None, closed_at: None };
+        let known = Known { flags: Some(flags.clone()), ..Known::default() };
         known.reasons(policy).len()
     };
     let (of_one, of_other) = (distance(&one), distance(&other));

@@ -193,20 +193,32 @@ impl World {
         if let Some(account) = account {
             body["account"] = json!(account);
         }
+        self.record_event(&id, kind, body, None, account);
+    }
+
+    /// Keeps an event, for the list and for each endpoint that wants it. `thin` is what only the API tells of it.
+    pub(super) fn record_event(
+        &mut self,
+        id: &str,
+        kind: &str,
+        body: Value,
+        thin: Option<Value>,
+        account: Option<&str>,
+    ) {
         let targets = if self.deliveries.loses_one() { Vec::new() } else { self.targets(kind, account) };
         self.events.push(EventRecord {
-            id: id.clone(),
+            id: id.to_owned(),
             kind: kind.to_owned(),
             account: account.map(str::to_owned),
             created_us: self.now_us(),
             body,
-            thin: None,
+            thin,
             targets: targets.iter().map(|endpoint| (endpoint.clone(), false)).collect(),
         });
         let now = unix_us(&self.clock);
         for endpoint in targets {
             let luck = self.draw();
-            self.deliveries.enqueue(&id, &endpoint, now, luck);
+            self.deliveries.enqueue(id, &endpoint, now, luck);
         }
         self.bell.notify_one();
     }

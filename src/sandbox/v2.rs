@@ -11,9 +11,8 @@ use time::macros::format_description;
 use super::accounts::{Account, bare};
 use super::control::{Control, NotPossible};
 use super::errors::Refusal;
-use super::events::EventRecord;
 use super::routes::Request;
-use super::state::{Origin, World, unix_us};
+use super::state::{Origin, World};
 
 /// What v2 holds of an account.
 #[derive(Debug, Clone)]
@@ -158,22 +157,7 @@ impl World {
         if let Some((noun, id)) = object {
             body["related_object"] = json!({"id": id, "type": noun, "url": format!("/{id}")});
         }
-        let targets = if self.deliveries.loses_one() { Vec::new() } else { self.targets(kind, account) };
-        self.events.push(EventRecord {
-            id: id.clone(),
-            kind: kind.to_owned(),
-            account: account.map(str::to_owned),
-            created_us: self.now_us(),
-            body,
-            thin: Some(data),
-            targets: targets.iter().map(|endpoint| (endpoint.clone(), false)).collect(),
-        });
-        let now = unix_us(&self.clock);
-        for endpoint in targets {
-            let luck = self.draw();
-            self.deliveries.enqueue(&id, &endpoint, now, luck);
-        }
-        self.bell.notify_one();
+        self.record_event(&id, kind, body, Some(data), account);
         id
     }
 
