@@ -10,7 +10,7 @@ async fn who_goes_away_while_a_transaction_begins_leaves_no_connection_within_it
     let world = database().await;
     let pool = db::connect(&world.url, 1).await.unwrap();
     let mut given_up = 0;
-    for turns in 0..400 {
+    for turns in (0..40).cycle().take(400) {
         let patience = async {
             for _ in 0..turns {
                 tokio::task::yield_now().await;
@@ -32,5 +32,5 @@ async fn who_goes_away_while_a_transaction_begins_leaves_no_connection_within_it
         let (one, other) = (transaction().await, transaction().await);
         assert_ne!(one, other, "two statements by themselves share a transaction after {turns} turns");
     }
-    assert!(given_up > 10, "hardly anybody went away: {given_up}");
+    assert!(given_up >= 10, "not even those without patience went away: {given_up}");
 }
