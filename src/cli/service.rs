@@ -261,6 +261,7 @@ pub(super) fn context(plan: &Plan, pool: PgPool, clock: Clock) -> anyhow::Result
         reconcile_every: plan.reconcile_every.map(long),
         retention: long(plan.retention),
         longest_call: plan.stripe.timeout,
+        releases: Arc::default(),
         public_url: public_url(plan, plan.listen),
     })
 }

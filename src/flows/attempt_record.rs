@@ -6,7 +6,7 @@ use time::{Duration, OffsetDateTime};
 use super::{Context, FlowError};
 use crate::domain::refusal::Refusal;
 use crate::domain::release::{SEND_WITHIN, pause_after};
-use crate::store::attempts::{self, Attempt, Call, SendEnd};
+use crate::store::attempts::{self, Attempt, Call, Ended, SendEnd};
 use crate::store::db::StoreError;
 use crate::stripe::error::{Failure, FailureKind};
 
@@ -29,8 +29,14 @@ pub struct Sent<'a> {
 impl Sent<'_> {
     /// Writes down how this send ended; a later one of the same key is not touched.
     pub async fn end(&self, tx: &mut PgConnection, end: SendEnd) -> Result<(), StoreError> {
+        attempts::end_sends(tx, &[self.ended()], end).await?;
+        Ok(())
+    }
+
+    /// Which send it was.
+    pub fn ended(&self) -> Ended<'_> {
         let sends = self.attempt.sends + 1;
-        attempts::end_send(tx, self.subject, self.attempt.n, sends, end, self.ended_at).await
+        Ended { subject: self.subject, n: self.attempt.n, sends, at: self.ended_at }
     }
 
     /// Keeps the call as evidence.
@@ -42,14 +48,17 @@ impl Sent<'_> {
         request_id: Option<&str>,
     ) -> Result<(), StoreError> {
         let call = Call {
-            outcome,
             status: failure.map_or(Some(200), |failure| failure.status),
             code: failure.and_then(|failure| failure.code.as_deref()),
             message: failure.map(|failure| failure.message.as_str()),
-            request_id,
-            ..Call::begun("create", self.started_at, self.ended_at)
+            ..self.answered(outcome, request_id)
         };
         attempts::insert_call(tx, self.subject, self.attempt.n, &call).await
+    }
+
+    /// The call as evidence, answered without a failure.
+    pub fn answered<'b>(&self, outcome: &'b str, request_id: Option<&'b str>) -> Call<'b> {
+        Call { outcome, request_id, ..Call::begun("create", self.started_at, self.ended_at) }
     }
 }
 

@@ -16,11 +16,12 @@ use super::{Context, FlowError};
 use crate::domain::forecast;
 use crate::domain::funds::{Claim, Purse, Share};
 use crate::domain::ledger::Entry;
-use crate::domain::limits::{day_of, next_day};
+use crate::domain::limits::{Used, day_of, next_day};
 use crate::domain::money::Currency;
 use crate::domain::reason::Reason;
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
+use crate::store::attempts::Frozen;
 use crate::store::db::{self, StoreError};
 use crate::store::line::Next;
 use crate::store::transfers::{Change, Transfer};
@@ -28,7 +29,7 @@ use crate::store::{attempts, caps, controls, ledger, line, transfers};
 use crate::stripe::form;
 
 /// How many of the line, and how many beside it, are read in one transaction.
-const READ_AT_ONCE: i64 = 100;
+const READ_AT_ONCE: i64 = 500;
 
 /// What one pass did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,12 +54,14 @@ pub async fn serve(ctx: &Context, currency: Currency) -> Result<Served, FlowErro
             controls::note_overdrawn(&mut tx, ctx.livemode, currency).await?;
         }
         walk.blocked.restore(&mut purse);
-        let mut serving =
-            Serving { purse, rings: Rings::default(), stopped: funds.stopped_at.is_some(), now };
-        for transfer in &page.transfers {
-            let reserved = serve_one(&mut tx, ctx, transfer, &mut serving, &mut walk).await?;
-            served.reserved += usize::from(reserved);
+        let mut serving = Serving::new(purse, funds.stopped_at.is_some(), now);
+        // Held, so that a look is as good as a lock.
+        let looks = Snapshot::look(&mut tx, ctx, &page.transfers.iter().collect::<Vec<_>>(), now).await?;
+        for (transfer, snapshot) in page.transfers.iter().zip(looks) {
+            serving.serve(ctx, transfer, snapshot, &mut walk);
         }
+        served.reserved += serving.decided.reserved.len();
+        serving.decided.record(&mut tx, ctx, currency, now).await?;
         line::note_passed_over(&mut tx, &walk.blocked.take_passed_over(), now).await?;
         if page.is_last && (walk.after.is_some() || !page.transfers.is_empty()) {
             serving.rings.add(Kind::Forecast, currency.as_str(), now + forecast::AFTER);
@@ -190,96 +193,157 @@ impl Blocked {
     }
 }
 
-/// A page of the line while it is served.
-struct Serving {
+/// A page of the line while it is served: decisions only, written down at its end.
+struct Serving<'a> {
     purse: Purse,
     rings: Rings,
     /// Stripe refused for lack of funds.
     stopped: bool,
     now: OffsetDateTime,
+    decided: Decided<'a>,
 }
 
-/// Decides on one transfer of the line; true when its money was reserved.
-async fn serve_one(
-    tx: &mut PgConnection,
-    ctx: &Context,
-    transfer: &Transfer,
-    Serving { purse, rings, stopped, now }: &mut Serving,
-    walk: &mut Walk,
-) -> Result<bool, StoreError> {
-    let (stopped, now) = (*stopped, *now);
-    let snapshot = Snapshot::load(tx, ctx, transfer, now).await?;
-    let reasons = snapshot.reasons(ctx, transfer, now);
-    if !reasons.is_empty() && !transfer.fundable {
-        // Not in the line: its own task looks at it.
-        walk.unready.insert(transfer.destination.to_string());
-        return Ok(false);
-    }
-    if !reasons.is_empty() {
-        snapshot.ring_for_missing(ctx, transfer, rings, now);
-        if reasons.contains(&Reason::DailyCapReached) {
-            rings.add(Kind::Transfer, transfer.id.as_str(), next_day(now));
-        }
-        let change = Change { waiting_on: &reasons, ..Change::of(transfer) };
-        transfers::record_change(tx, transfer, &change, "no longer ready", now).await?;
-        return Ok(false);
-    }
-    let topup = transfer.topup.as_ref().map(|id| id.as_str());
-    let blocks = ctx.release_order.blocks(transfer.passed_over_at, now);
-    let shares = purse.take(Claim { amount_minor: transfer.amount_minor, topup, blocks });
-    let mut waiting_on = Vec::new();
-    match shares {
-        Some(shares) if !stopped => {
-            reserve(tx, ctx, transfer, &shares, now).await?;
-            rings.add(Kind::Transfer, transfer.id.as_str(), now);
-            walk.blocked.note_served(transfer);
-            return Ok(true);
-        }
-        Some(_) => {}
-        None => {
-            walk.blocked.note(transfer, blocks);
-            waiting_on.push(Reason::FundsInsufficient);
-        }
-    }
-    if stopped {
-        waiting_on.push(Reason::StripeBalanceInsufficient);
-    }
-    if transfer.waiting_on != waiting_on || !transfer.fundable {
-        let change = Change { waiting_on: &waiting_on, fundable: true, ..Change::of(transfer) };
-        transfers::record_change(tx, transfer, &change, "ready, but the money does not reach", now).await?;
-    }
-    Ok(false)
+/// What was decided about the transfers of a page.
+#[derive(Default)]
+struct Decided<'a> {
+    reserved: Vec<(&'a Transfer, Vec<Share>)>,
+    /// What was reserved on this page by destination, in minor units.
+    reserved_minor: BTreeMap<String, i64>,
+    no_longer_ready: Vec<(&'a Transfer, Vec<Reason>)>,
+    without_money: Vec<(&'a Transfer, Vec<Reason>)>,
 }
 
-/// Sets the money aside and freezes what will be sent, before anything is.
-async fn reserve(
-    tx: &mut PgConnection,
-    ctx: &Context,
-    transfer: &Transfer,
-    shares: &[Share],
-    now: OffsetDateTime,
-) -> Result<(), StoreError> {
-    let body = body(ctx, transfer);
-    let frozen = attempts::find(tx, transfer.id.as_str(), transfer.generation).await?;
-    // A key that was refused before it ran is used again as long as it would carry the same body; once a
-    // setting that is part of it changed, only a new key can: nothing exists under the old one.
-    let changed = frozen.is_some_and(|frozen| frozen.body != body);
-    let generation = transfer.generation + i32::from(changed);
-    let reservation = transfer.reservations + 1;
-    let entry = Entry::reservation(&transfer.id, reservation, shares);
-    ledger::post(tx, ctx.livemode, transfer.currency, &entry, now).await?;
-    let (id, destination, today) = (transfer.id.as_str(), transfer.destination.as_str(), day_of(now));
-    attempts::freeze(tx, id, generation, &body, transfer.look_up_first, now).await?;
-    caps::count(tx, ctx.livemode, transfer.currency, today, destination, transfer.amount_minor).await?;
-    let change = Change {
-        status: Status::Releasing,
-        generation,
-        reservations: reservation,
-        counted_on: Some(today),
-        expected_release_at: None,
-        ..Change::of(transfer)
+impl<'a> Serving<'a> {
+    fn new(purse: Purse, stopped: bool, now: OffsetDateTime) -> Self {
+        Self { purse, rings: Rings::default(), stopped, now, decided: Decided::default() }
+    }
+
+    /// Decides on one transfer of the line.
+    fn serve(&mut self, ctx: &Context, transfer: &'a Transfer, mut snapshot: Snapshot, walk: &mut Walk) {
+        let now = self.now;
+        snapshot.count_in(&self.decided.used_for(transfer));
+        let reasons = snapshot.reasons(ctx, transfer, now);
+        if !reasons.is_empty() && !transfer.fundable {
+            // Not in the line: its own task looks at it.
+            walk.unready.insert(transfer.destination.to_string());
+            return;
+        }
+        if !reasons.is_empty() {
+            snapshot.ring_for_missing(ctx, transfer, &mut self.rings, now);
+            if reasons.contains(&Reason::DailyCapReached) {
+                self.rings.add(Kind::Transfer, transfer.id.as_str(), next_day(now));
+            }
+            self.decided.no_longer_ready.push((transfer, reasons));
+            return;
+        }
+        let topup = transfer.topup.as_ref().map(|id| id.as_str());
+        let blocks = ctx.release_order.blocks(transfer.passed_over_at, now);
+        let shares = self.purse.take(Claim { amount_minor: transfer.amount_minor, topup, blocks });
+        let mut waiting_on = Vec::new();
+        match shares {
+            Some(shares) if !self.stopped => {
+                self.rings.add(Kind::Transfer, transfer.id.as_str(), now);
+                walk.blocked.note_served(transfer);
+                self.decided.reserve(transfer, shares);
+                return;
+            }
+            Some(_) => {}
+            None => {
+                walk.blocked.note(transfer, blocks);
+                waiting_on.push(Reason::FundsInsufficient);
+            }
+        }
+        if self.stopped {
+            waiting_on.push(Reason::StripeBalanceInsufficient);
+        }
+        if transfer.waiting_on != waiting_on || !transfer.fundable {
+            self.decided.without_money.push((transfer, waiting_on));
+        }
+    }
+}
+
+impl<'a> Decided<'a> {
+    /// What was reserved on this page before, and is on record only at its end.
+    fn used_for(&self, transfer: &Transfer) -> Used {
+        let for_destination = self.reserved_minor.get(transfer.destination.as_str());
+        Used {
+            in_all_minor: self.reserved_minor.values().sum(),
+            for_destination_minor: for_destination.copied().unwrap_or(0),
+        }
+    }
+
+    fn reserve(&mut self, transfer: &'a Transfer, shares: Vec<Share>) {
+        *self.reserved_minor.entry(transfer.destination.to_string()).or_default() += transfer.amount_minor;
+        self.reserved.push((transfer, shares));
+    }
+
+    async fn record(
+        &self,
+        tx: &mut PgConnection,
+        ctx: &Context,
+        currency: Currency,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        transfers::record_changes(tx, &told(&self.no_longer_ready, false), "no longer ready", now).await?;
+        let cause = "ready, but the money does not reach";
+        transfers::record_changes(tx, &told(&self.without_money, true), cause, now).await?;
+        self.set_aside(tx, ctx, currency, now).await
+    }
+
+    /// Sets the money aside and freezes what will be sent, before anything is.
+    async fn set_aside(
+        &self,
+        tx: &mut PgConnection,
+        ctx: &Context,
+        currency: Currency,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        if self.reserved.is_empty() {
+            return Ok(());
+        }
+        let today = day_of(now);
+        let keys: Vec<(&str, i32)> =
+            self.reserved.iter().map(|(transfer, _)| (transfer.id.as_str(), transfer.generation)).collect();
+        let frozen = attempts::find_all(tx, &keys).await?;
+        let mut bodies = Vec::with_capacity(self.reserved.len());
+        let mut entries = Vec::with_capacity(self.reserved.len());
+        let mut changes = Vec::with_capacity(self.reserved.len());
+        for (transfer, shares) in &self.reserved {
+            let body = body(ctx, transfer);
+            // A key that was refused before it ran is used again as long as it would carry the same body; once a
+            // setting that is part of it changed, only a new key can: nothing exists under the old one.
+            let changed = frozen.get(transfer.id.as_str()).is_some_and(|frozen| frozen.body != body);
+            let generation = transfer.generation + i32::from(changed);
+            let reservations = transfer.reservations + 1;
+            entries.push(Entry::reservation(&transfer.id, reservations, shares));
+            let change = Change {
+                status: Status::Releasing,
+                generation,
+                reservations,
+                counted_on: Some(today),
+                expected_release_at: None,
+                ..Change::of(transfer)
+            };
+            changes.push((*transfer, change));
+            bodies.push((*transfer, generation, body));
+        }
+        ledger::post_all(tx, ctx.livemode, currency, &entries, now).await?;
+        attempts::freeze_all(tx, &bodies.iter().map(frozen_as).collect::<Vec<_>>(), now).await?;
+        caps::count(tx, ctx.livemode, currency, today, &self.reserved_minor).await?;
+        transfers::record_changes(tx, &changes, "money reserved", now).await
+    }
+}
+
+/// These as they go on waiting, each for its reasons.
+fn told<'a>(decided: &'a [(&Transfer, Vec<Reason>)], fundable: bool) -> Vec<(&'a Transfer, Change<'a>)> {
+    let told = |(transfer, reasons): &'a (&'a Transfer, Vec<Reason>)| {
+        (*transfer, Change { waiting_on: reasons, fundable, ..Change::of(transfer) })
     };
-    transfers::record_change(tx, transfer, &change, "money reserved", now).await
+    decided.iter().map(told).collect()
+}
+
+fn frozen_as<'a>((transfer, n, body): &'a (&Transfer, i32, String)) -> Frozen<'a> {
+    Frozen { subject: transfer.id.as_str(), n: *n, body, look_up_first: transfer.look_up_first }
 }
 
 /// The form body of the call, byte for byte what every repetition sends.

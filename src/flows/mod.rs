@@ -103,6 +103,8 @@ pub struct Context {
     pub retention: time::Duration,
     /// No call to Stripe takes longer; shorter than a lease.
     pub longest_call: Duration,
+    /// Where releases that happen at the same moment meet.
+    pub releases: Arc<release_transfer::Company>,
     /// Where people reach onboarding's doors, without trailing slash; `None`: live mode, and nobody said.
     pub public_url: Option<String>,
 }

@@ -3,10 +3,15 @@
 //! Nothing is sent without a reservation and a frozen body, and no call happens inside a transaction. An
 //! answer that proves nothing leaves the transfer under way; what proves something is written down with it.
 
+use std::sync::Arc;
+
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 use tracing::Instrument as _;
 
+use self::book::Created;
+use self::prepare::{Intent, Prepared};
+use self::together::Together;
 use super::attempt_record::{self, Sent};
 use super::rings::Rings;
 use super::transfer_snapshot::Snapshot;
@@ -28,9 +33,19 @@ use crate::store::{caps, controls, ledger};
 use crate::stripe::error::StripeError;
 use crate::trail;
 
+mod book;
 mod look_up;
+mod prepare;
 mod refused;
 mod send;
+mod together;
+
+/// Where the releases of this process meet, to be prepared and booked together.
+#[derive(Debug, Default)]
+pub struct Company {
+    intents: Together<Intent, Option<Box<Prepared>>>,
+    bookings: Together<Arc<Created>, bool>,
+}
 
 /// Takes the next step for a transfer; returns when there is something to do again without being rung.
 pub async fn advance(
@@ -38,6 +53,11 @@ pub async fn advance(
     lease: &Lease,
     id: &TransferId,
 ) -> Result<Option<OffsetDateTime>, FlowError> {
+    let intent = Intent { id: id.clone(), lease: lease.clone() };
+    let together = async |intents: &[Intent]| prepare::all(ctx, intents).await;
+    if let Some(Some(prepared)) = ctx.releases.intents.join(intent, together).await {
+        return send(ctx, lease, *prepared).await;
+    }
     let mut tx = db::begin(&ctx.pool).await?;
     let Some(transfer) = transfers::find_for_update(&mut tx, id.as_str()).await? else { return Ok(None) };
     if transfer.livemode != ctx.livemode {
@@ -45,7 +65,7 @@ pub async fn advance(
     }
     match transfer.status {
         Status::Waiting => evaluate(tx, ctx, &transfer).await,
-        Status::Releasing => step(tx, ctx, lease, &transfer).await,
+        Status::Releasing => step(tx, ctx, lease, transfer).await,
         Status::Released
         | Status::PartiallyReversed
         | Status::Reversed
@@ -97,7 +117,7 @@ async fn step(
     mut tx: Tx,
     ctx: &Context,
     lease: &Lease,
-    transfer: &Transfer,
+    transfer: Transfer,
 ) -> Result<Option<OffsetDateTime>, FlowError> {
     let now = ctx.clock.now();
     let n = transfer.generation;
@@ -109,41 +129,25 @@ async fn step(
         ))
         .into());
     };
-    let longest_call = Duration::try_from(ctx.longest_call).unwrap_or(Duration::MINUTE);
-    let snapshot = Snapshot::load(&mut tx, ctx, transfer, now).await?;
-    let mut against = snapshot.reasons(ctx, transfer, now);
-    if let Some(funds) = controls::find_funds(&mut tx, ctx.livemode, transfer.currency).await? {
-        against.extend(funds.overdrawn.then_some(Reason::FundsInsufficient));
-        against.extend(funds.stopped_at.map(|_| Reason::StripeBalanceInsufficient));
-        against.sort_unstable();
-    }
-    if planted::has(Bug::SkipRecheck) {
-        against.clear();
-    }
+    let snapshot = Snapshot::load(&mut tx, ctx, &transfer, now).await?;
+    let funds = controls::find_funds(&mut tx, ctx.livemode, transfer.currency).await?;
+    let against = prepare::against(ctx, &snapshot, &transfer, funds.as_ref(), now);
     // After the account: whoever changes an account rings its transfers while holding it.
     if !tasks::hold(&mut tx, lease, now).await? {
         return Err(FlowError::LeaseLost);
     }
-    let view = attempt.view(longest_call);
-    let hasty = planted::has(Bug::OneLookUpIsProof) && view.sends > 0;
-    let step = match view.next_step(against.is_empty(), ctx.grace, now) {
-        _ if hasty && view.empty_look_ups > 0 => Step::NextKey,
-        _ if hasty => Step::LookUp,
-        _ if planted::has(Bug::TrustServerErrors) && view.answered => Step::NextKey,
-        step => step,
-    };
-    match step {
+    match next_step(ctx, &attempt, against.is_empty(), now) {
         Step::Wait(until) => {
-            show_unknown(&mut tx, transfer, against, now).await?;
+            show_unknown(&mut tx, &transfer, against, now).await?;
             let mut rings = Rings::default();
-            snapshot.ring_for_missing(ctx, transfer, &mut rings, now);
+            snapshot.ring_for_missing(ctx, &transfer, &mut rings, now);
             rings.ring(&mut tx, ctx).await?;
             tx.commit().await?;
             Ok(Some(until))
         }
         Step::Withdraw => {
             drop(tx);
-            withdraw(ctx, transfer, &against, now).await?;
+            withdraw(ctx, &transfer, &against, now).await?;
             Ok(Some(now))
         }
         Step::NextKey => {
@@ -152,9 +156,9 @@ async fn step(
             let change = Change {
                 generation: n + 1,
                 waiting_on: &[Reason::StripeUnavailable],
-                ..Change::of(transfer)
+                ..Change::of(&transfer)
             };
-            transfers::record_change(&mut tx, transfer, &change, "proven not to exist, next key", now)
+            transfers::record_change(&mut tx, &transfer, &change, "proven not to exist, next key", now)
                 .await?;
             tx.commit().await?;
             Ok(Some(now))
@@ -162,14 +166,28 @@ async fn step(
         Step::Send => {
             attempts::begin_send(&mut tx, transfer.id.as_str(), n, now).await?;
             tx.commit().await?;
-            let span = span_of(transfer, &attempt, &snapshot);
-            send(ctx, lease, transfer, &attempt, now).instrument(span).await
+            send(ctx, lease, Prepared { transfer, attempt, snapshot, at: now }).await
         }
         Step::LookUp => {
-            show_unknown(&mut tx, transfer, against, now).await?;
+            show_unknown(&mut tx, &transfer, against, now).await?;
             tx.commit().await?;
-            look_up::look_up(ctx, lease, transfer, &view).await
+            look_up::look_up(ctx, lease, &transfer, &attempt.view(longest_call(ctx))).await
         }
+    }
+}
+
+fn longest_call(ctx: &Context) -> Duration {
+    Duration::try_from(ctx.longest_call).unwrap_or(Duration::MINUTE)
+}
+
+fn next_step(ctx: &Context, attempt: &Attempt, clear: bool, now: OffsetDateTime) -> Step {
+    let view = attempt.view(longest_call(ctx));
+    let hasty = planted::has(Bug::OneLookUpIsProof) && view.sends > 0;
+    match view.next_step(clear, ctx.grace, now) {
+        _ if hasty && view.empty_look_ups > 0 => Step::NextKey,
+        _ if hasty => Step::LookUp,
+        _ if planted::has(Bug::TrustServerErrors) && view.answered => Step::NextKey,
+        step => step,
     }
 }
 
@@ -245,7 +263,7 @@ async fn give_back(
     tasks::ring(tx, Kind::Funds, ctx.livemode, &[transfer.currency.as_str()], now).await?;
     if let Some(day) = transfer.counted_on {
         let (currency, destination) = (transfer.currency, transfer.destination.as_str());
-        caps::count(tx, ctx.livemode, currency, day, destination, -transfer.amount_minor).await?;
+        caps::take_back(tx, ctx.livemode, currency, day, destination, transfer.amount_minor).await?;
     }
     Ok(())
 }
@@ -264,14 +282,20 @@ async fn ring_for_room(
 }
 
 /// The call itself, and what it showed.
-async fn send(
+async fn send(ctx: &Context, lease: &Lease, prepared: Prepared) -> Result<Option<OffsetDateTime>, FlowError> {
+    let span = span_of(&prepared.transfer, &prepared.attempt, &prepared.snapshot);
+    let Prepared { transfer, attempt, at, .. } = prepared;
+    call(ctx, lease, transfer, attempt, at).instrument(span).await
+}
+
+async fn call(
     ctx: &Context,
     lease: &Lease,
-    transfer: &Transfer,
-    attempt: &Attempt,
+    transfer: Transfer,
+    attempt: Attempt,
     prepared_at: OffsetDateTime,
 ) -> Result<Option<OffsetDateTime>, FlowError> {
-    if let Some(now) = attempt_record::drop_if_late(ctx, transfer.id.as_str(), attempt, prepared_at).await? {
+    if let Some(now) = attempt_record::drop_if_late(ctx, transfer.id.as_str(), &attempt, prepared_at).await? {
         return Ok(Some(now));
     }
     let mut key = format!("{}.{}", transfer.id, attempt.n);
@@ -280,15 +304,16 @@ async fn send(
     }
     let started_at = ctx.clock.now();
     let answer = ctx.stripe.create_transfer(&attempt.body, &key).await;
-    let call = Sent { subject: transfer.id.as_str(), attempt, started_at, ended_at: ctx.clock.now() };
+    let ended_at = ctx.clock.now();
+    let call = Sent { subject: transfer.id.as_str(), attempt: &attempt, started_at, ended_at };
     match answer {
         Ok(answer) => {
             tracing::Span::current().record("stripe_transfer", answer.object.id.as_str());
-            send::created(ctx, transfer, &call, &answer).await
+            send::created(ctx, Created { transfer, attempt, started_at, ended_at, answer }).await
         }
-        Err(StripeError::Refused(failure)) => refused::record(ctx, lease, transfer, &call, &failure).await,
+        Err(StripeError::Refused(failure)) => refused::record(ctx, lease, &transfer, &call, &failure).await,
         Err(StripeError::Retry(failure) | StripeError::Unknown(failure)) => {
-            send::unknown(ctx, transfer, &call, &failure).await
+            send::unknown(ctx, &transfer, &call, &failure).await
         }
     }
 }

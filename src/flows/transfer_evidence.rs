@@ -2,6 +2,8 @@
 //!
 //! A transfer that exists at Stripe is money that has gone out, whatever we believed: the books follow it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
@@ -13,6 +15,7 @@ use crate::domain::ledger::{Entry, Place, returning};
 use crate::domain::money::Currency;
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
+use crate::store::controls::Funds;
 use crate::store::db::StoreError;
 use crate::store::outbox::StoredEvent;
 use crate::store::transfers::{Change, Transfer};
@@ -116,10 +119,7 @@ pub async fn record(
         let shares = shares_gone_out(tx, ctx, &transfer).await?;
         ledger::post(tx, ctx.livemode, currency, &Entry::release(id, &shares), now).await?;
         let prepared_at = attempts::close(tx, id.as_str(), transfer.generation, "created").await?;
-        if funds.stop_checks > 0 && funds.stopped_at.is_none() {
-            controls::set_stop(tx, ctx.livemode, currency, None, 0).await?;
-        }
-        tasks::ring(tx, Kind::Balance, ctx.livemode, &[BALANCE_SUBJECT], now + BALANCE_AFTER).await?;
+        after_release(tx, ctx, currency, &funds, now).await?;
         count_release(&transfer, prepared_at, now);
     }
     let reversed_minor = seen.amount_reversed.clamp(transfer.amount_reversed_minor, transfer.amount_minor);
@@ -143,8 +143,68 @@ pub async fn record(
     Ok(Recorded::Booked)
 }
 
+/// Books transfers of a currency that exist at Stripe, where nothing about them is in question: under way, whole, and
+/// their money reserved, with the N of the key that made each. Returns which; [`record`] knows what to do about each of the others. The caller records that
+/// their attempts ended, and counts them once that is committed.
+pub async fn record_plain(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    currency: Currency,
+    seen: &[(&TransferId, i32, &wire::Transfer)],
+    cause: &str,
+    now: OffsetDateTime,
+) -> Result<BTreeSet<String>, StoreError> {
+    let funds = controls::lock_funds(tx, ctx.livemode, currency).await?;
+    let seen: BTreeMap<&str, (i32, &wire::Transfer)> =
+        seen.iter().map(|(id, n, seen)| (id.as_str(), (*n, *seen))).collect();
+    let ids: Vec<&str> = seen.keys().copied().collect();
+    let held = transfers::list_releasing_for_update(tx, &ids).await?;
+    let mut shares = ledger::list_all_shares(tx, &ids, Place::Reserved).await?;
+    let (mut entries, mut changes, mut booked) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for transfer in &held {
+        let Some((n, seen)) = seen.get(transfer.id.as_str()) else { continue };
+        let Some(shares) = shares.remove(transfer.id.as_str()) else { continue };
+        let plain = *n == transfer.generation && seen.amount_reversed == 0;
+        if !plain || !matches(ctx, transfer, seen, currency) {
+            continue;
+        }
+        entries.push(Entry::release(&transfer.id, &shares));
+        let change = Change {
+            status: Status::Released,
+            stripe_transfer: Some(seen.id.as_str()),
+            expected_release_at: None,
+            look_up_first: false,
+            failure: None,
+            ..Change::of(transfer)
+        };
+        changes.push((transfer, change));
+        booked.insert(transfer.id.to_string());
+    }
+    if booked.is_empty() {
+        return Ok(booked);
+    }
+    ledger::post_all(tx, ctx.livemode, currency, &entries, now).await?;
+    after_release(tx, ctx, currency, &funds, now).await?;
+    transfers::record_changes(tx, &changes, cause, now).await?;
+    Ok(booked)
+}
+
+/// Money went out: a stop that was watched is over, and Stripe's balance is read again.
+async fn after_release(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    currency: Currency,
+    funds: &Funds,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    if funds.stop_checks > 0 && funds.stopped_at.is_none() {
+        controls::set_stop(tx, ctx.livemode, currency, None, 0).await?;
+    }
+    tasks::ring(tx, Kind::Balance, ctx.livemode, &[BALANCE_SUBJECT], now + BALANCE_AFTER).await
+}
+
 /// How long it took from the request, and from the moment in which nothing was missing any more.
-fn count_release(transfer: &Transfer, prepared_at: Option<OffsetDateTime>, now: OffsetDateTime) {
+pub fn count_release(transfer: &Transfer, prepared_at: Option<OffsetDateTime>, now: OffsetDateTime) {
     let since = |at: OffsetDateTime| (now - at).as_seconds_f64().max(0.0);
     metrics::histogram!("sluicegate_release_seconds").record(since(transfer.created_at));
     if let Some(prepared_at) = prepared_at {

@@ -141,6 +141,12 @@ impl Snapshot {
         Ok(transfers.iter().map(look).collect())
     }
 
+    /// Counts what was reserved since this was read.
+    pub fn count_in(&mut self, more: &Used) {
+        self.used.in_all_minor += more.in_all_minor;
+        self.used.for_destination_minor += more.for_destination_minor;
+    }
+
     /// Every reason to wait that comes before money, in order. An account that was last described too long ago,
     /// or that is in doubt, counts as [`Reason::StripeUnavailable`] until it has been fetched.
     pub fn reasons(&self, ctx: &Context, transfer: &Transfer, now: OffsetDateTime) -> Vec<Reason> {

@@ -1,5 +1,7 @@
 //! What was sent to Stripe for a transfer, a reversal or a top-up, and every answer about it.
 
+use std::collections::BTreeMap;
+
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{FromRow, PgConnection};
 
@@ -9,10 +11,14 @@ use crate::domain::release;
 /// One idempotency key's use, as stored.
 #[derive(Clone, Debug, FromRow)]
 pub struct Attempt {
+    /// The transfer, reversal or top-up it is for.
+    pub subject: String,
     /// N of `xfer_….N`, `xrev_….N` or `tpi_….N`.
     pub n: i32,
     /// The frozen form body.
     pub body: String,
+    /// When it was frozen.
+    pub prepared_at: OffsetDateTime,
     /// How often it was sent.
     pub sends: i32,
     first_sent_at: Option<OffsetDateTime>,
@@ -65,13 +71,36 @@ impl Attempt {
 
 /// The attempt with this N.
 pub async fn find(conn: &mut PgConnection, subject: &str, n: i32) -> Result<Option<Attempt>, StoreError> {
-    const SQL: &str = "-- find_attempt
-        select * from attempts where subject = $1 and n = $2";
-    Ok(sqlx::query_as(SQL).bind(subject).bind(n).fetch_optional(conn).await?)
+    Ok(find_all(conn, &[(subject, n)]).await?.remove(subject))
 }
 
-/// Freezes the body for this N; one that was frozen before stays as it is. `look_up_first` keeps it from being
-/// sent before a look-up found nothing.
+/// The attempts of these subjects, each with this N, by subject; those that are not there are left out.
+pub async fn find_all(
+    conn: &mut PgConnection,
+    keys: &[(&str, i32)],
+) -> Result<BTreeMap<String, Attempt>, StoreError> {
+    const SQL: &str = "-- find_attempts
+        select a.* from unnest($1::text[], $2::integer[]) as k (subject, n) join attempts a using (subject, n)";
+    let (subjects, ns): (Vec<&str>, Vec<i32>) = keys.iter().copied().unzip();
+    let found: Vec<Attempt> = sqlx::query_as(SQL).bind(subjects).bind(ns).fetch_all(conn).await?;
+    Ok(found.into_iter().map(|attempt| (attempt.subject.clone(), attempt)).collect())
+}
+
+/// What is to be sent under a key, for good.
+#[derive(Clone, Debug)]
+pub struct Frozen<'a> {
+    /// The transfer, reversal or top-up.
+    pub subject: &'a str,
+    /// N of its key.
+    pub n: i32,
+    /// The form body.
+    pub body: &'a str,
+    /// It is not sent before a look-up found nothing.
+    pub look_up_first: bool,
+}
+
+/// Freezes the body for this N; one that was frozen before stays as it is. `look_up_first` keeps it from being sent
+/// before a look-up found nothing.
 pub async fn freeze(
     conn: &mut PgConnection,
     subject: &str,
@@ -80,11 +109,28 @@ pub async fn freeze(
     look_up_first: bool,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
+    freeze_all(conn, &[Frozen { subject, n, body, look_up_first }], now).await
+}
+
+/// Freezes bodies: see [`freeze`].
+pub async fn freeze_all(
+    conn: &mut PgConnection,
+    frozen: &[Frozen<'_>],
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
     const SQL: &str = "-- freeze
-        insert into attempts (subject, n, body, look_up_due, prepared_at) values ($1, $2, $3, $4, $5)
+        insert into attempts (subject, n, body, look_up_due, prepared_at)
+        select subject, n, body, look_up_due, $5
+        from unnest($1::text[], $2::integer[], $3::text[], $4::boolean[]) as f (subject, n, body, look_up_due)
         on conflict do nothing";
-    let query = sqlx::query(SQL).bind(subject).bind(n).bind(body).bind(look_up_first).bind(now);
-    query.execute(conn).await?;
+    sqlx::query(SQL)
+        .bind(frozen.iter().map(|f| f.subject).collect::<Vec<_>>())
+        .bind(frozen.iter().map(|f| f.n).collect::<Vec<_>>())
+        .bind(frozen.iter().map(|f| f.body).collect::<Vec<_>>())
+        .bind(frozen.iter().map(|f| f.look_up_first).collect::<Vec<_>>())
+        .bind(now)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
@@ -95,12 +141,23 @@ pub async fn begin_send(
     n: i32,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    const SQL: &str = "-- begin_send
-        update attempts set sends = sends + 1, first_sent_at = coalesce(first_sent_at, $3), last_sent_at = $3,
+    begin_sends(conn, &[(subject, n)], now).await
+}
+
+/// Writes down that sends begin, before they do.
+pub async fn begin_sends(
+    conn: &mut PgConnection,
+    keys: &[(&str, i32)],
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- begin_sends
+        update attempts a set sends = a.sends + 1, first_sent_at = coalesce(a.first_sent_at, $3), last_sent_at = $3,
             in_flight = true, empty_look_ups = 0, last_look_up_at = null, not_before = null,
-            look_up_due = look_up_due and sends > 0
-        where subject = $1 and n = $2";
-    sqlx::query(SQL).bind(subject).bind(n).bind(now).execute(conn).await?;
+            look_up_due = a.look_up_due and a.sends > 0
+        from unnest($1::text[], $2::integer[]) as k (subject, n)
+        where a.subject = k.subject and a.n = k.n";
+    let (subjects, ns): (Vec<&str>, Vec<i32>) = keys.iter().copied().unzip();
+    sqlx::query(SQL).bind(subjects).bind(ns).bind(now).execute(conn).await?;
     Ok(())
 }
 
@@ -117,32 +174,43 @@ pub struct SendEnd {
     pub outcome: Option<&'static str>,
 }
 
-/// Writes down how the `sends`-th send ended.
-pub async fn end_send(
+/// A send that ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended<'a> {
+    /// The transfer, reversal or top-up.
+    pub subject: &'a str,
+    /// N of its key.
+    pub n: i32,
+    /// The how many-th send of that key it was.
+    pub sends: i32,
+    /// When it ended.
+    pub at: OffsetDateTime,
+}
+
+/// Writes down how sends ended, and returns of how many; where there was another since, that one is not touched.
+pub async fn end_sends(
     conn: &mut PgConnection,
-    subject: &str,
-    n: i32,
-    sends: i32,
+    sends: &[Ended<'_>],
     end: SendEnd,
-    now: OffsetDateTime,
-) -> Result<(), StoreError> {
-    const SQL: &str = "-- end_send
-        update attempts set in_flight = false, last_ended_at = $3, answered = answered or $4,
+) -> Result<usize, StoreError> {
+    const SQL: &str = "-- end_sends
+        update attempts a set in_flight = false, last_ended_at = e.at, answered = a.answered or $5,
             empty_look_ups = 0, last_look_up_at = null,
-            look_up_due = look_up_due or $5, not_before = $6, outcome = coalesce($7, outcome)
-        where subject = $1 and n = $2 and sends = $8";
-    sqlx::query(SQL)
-        .bind(subject)
-        .bind(n)
-        .bind(now)
+            look_up_due = a.look_up_due or $6, not_before = $7, outcome = coalesce($8, a.outcome)
+        from unnest($1::text[], $2::integer[], $3::integer[], $4::timestamptz[]) as e (subject, n, sends, at)
+        where a.subject = e.subject and a.n = e.n and a.sends = e.sends";
+    let ended = sqlx::query(SQL)
+        .bind(sends.iter().map(|e| e.subject).collect::<Vec<_>>())
+        .bind(sends.iter().map(|e| e.n).collect::<Vec<_>>())
+        .bind(sends.iter().map(|e| e.sends).collect::<Vec<_>>())
+        .bind(sends.iter().map(|e| e.at).collect::<Vec<_>>())
         .bind(end.answered)
         .bind(end.look_up_due)
         .bind(end.not_before)
         .bind(end.outcome)
-        .bind(sends)
         .execute(conn)
         .await?;
-    Ok(())
+    Ok(usize::try_from(ended.rows_affected()).unwrap_or(usize::MAX))
 }
 
 /// Takes back a send that was written down but not made. An earlier one may have died in its call: it counts
@@ -248,20 +316,29 @@ pub async fn insert_call(
     n: i32,
     call: &Call<'_>,
 ) -> Result<(), StoreError> {
-    const SQL: &str = "-- insert_call
+    insert_calls(conn, &[(subject, n, call)]).await
+}
+
+/// Keeps the evidence of calls, each with the subject and N it was about.
+pub async fn insert_calls(
+    conn: &mut PgConnection,
+    calls: &[(&str, i32, &Call<'_>)],
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- insert_calls
         insert into calls (subject, n, kind, started_at, ended_at, outcome, status, code, message, request_id)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        select * from unnest($1::text[], $2::integer[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[],
+            $7::integer[], $8::text[], $9::text[], $10::text[])";
     sqlx::query(SQL)
-        .bind(subject)
-        .bind(n)
-        .bind(call.kind)
-        .bind(call.started_at)
-        .bind(call.ended_at)
-        .bind(call.outcome)
-        .bind(call.status.map(i32::from))
-        .bind(call.code)
-        .bind(call.message)
-        .bind(call.request_id)
+        .bind(calls.iter().map(|(subject, ..)| *subject).collect::<Vec<_>>())
+        .bind(calls.iter().map(|(_, n, _)| *n).collect::<Vec<_>>())
+        .bind(calls.iter().map(|(.., call)| call.kind).collect::<Vec<_>>())
+        .bind(calls.iter().map(|(.., call)| call.started_at).collect::<Vec<_>>())
+        .bind(calls.iter().map(|(.., call)| call.ended_at).collect::<Vec<_>>())
+        .bind(calls.iter().map(|(.., call)| call.outcome).collect::<Vec<_>>())
+        .bind(calls.iter().map(|(.., call)| call.status.map(i32::from)).collect::<Vec<_>>())
+        .bind(calls.iter().map(|(.., call)| call.code).collect::<Vec<_>>())
+        .bind(calls.iter().map(|(.., call)| call.message).collect::<Vec<_>>())
+        .bind(calls.iter().map(|(.., call)| call.request_id).collect::<Vec<_>>())
         .execute(conn)
         .await?;
     Ok(())

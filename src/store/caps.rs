@@ -42,8 +42,29 @@ pub async fn list_used(
     Ok(rows.into_iter().map(|(currency, destination, amount)| ((currency, destination), amount)).collect())
 }
 
-/// Counts a reservation towards a day, or with a negative amount takes it back from that day.
+/// Counts reservations towards a day, by their destinations.
 pub async fn count(
+    conn: &mut PgConnection,
+    livemode: bool,
+    currency: Currency,
+    day: Date,
+    amounts_minor: &BTreeMap<String, i64>,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- count_use
+        insert into cap_usage as u (livemode, currency, day, destination, amount)
+        select $1, $2, $3, destination, amount from unnest($4::text[], $5::bigint[]) as c (destination, amount)
+        on conflict (livemode, currency, day, destination) do update set amount = u.amount + excluded.amount";
+    let in_all: i64 = amounts_minor.values().sum();
+    let by_destination = amounts_minor.iter().map(|(to, amount)| (to.as_str(), *amount));
+    let (destinations, amounts): (Vec<&str>, Vec<i64>) =
+        std::iter::once(("", in_all)).chain(by_destination).unzip();
+    let query = sqlx::query(SQL).bind(livemode).bind(currency.as_str()).bind(day);
+    query.bind(destinations).bind(amounts).execute(conn).await?;
+    Ok(())
+}
+
+/// Takes a reservation back from the day that it was counted towards.
+pub async fn take_back(
     conn: &mut PgConnection,
     livemode: bool,
     currency: Currency,
@@ -51,10 +72,9 @@ pub async fn count(
     destination: &str,
     amount_minor: i64,
 ) -> Result<(), StoreError> {
-    const SQL: &str = "-- count_use
-        insert into cap_usage as u (livemode, currency, day, destination, amount)
-        values ($1, $2, $3, '', greatest($5, 0)), ($1, $2, $3, $4, greatest($5, 0))
-        on conflict (livemode, currency, day, destination) do update set amount = greatest(u.amount + $5, 0)";
+    const SQL: &str = "-- take_use_back
+        update cap_usage set amount = greatest(amount - $5, 0)
+        where livemode = $1 and currency = $2 and day = $3 and destination in ('', $4)";
     sqlx::query(SQL)
         .bind(livemode)
         .bind(currency.as_str())

@@ -1,16 +1,17 @@
 //! The double-entry ledger. Rows are only ever added; the database keeps the balances and refuses an entry
 //! that does not sum to zero.
 
+use std::collections::BTreeMap;
+
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{FromRow, PgConnection};
 
 use super::db::StoreError;
 use crate::domain::funds::{Lot, Share};
-use crate::domain::ledger::{Entry, Place};
+use crate::domain::ledger::{Entry, Place, Posting as Line};
 use crate::domain::money::Currency;
 
-/// Books an entry. The caller holds the currency's lock (`controls::lock_funds`). A second entry of the same
-/// kind and reference is refused by the database.
+/// Books an entry: see [`post_all`].
 pub async fn post(
     conn: &mut PgConnection,
     livemode: bool,
@@ -18,39 +19,59 @@ pub async fn post(
     entry: &Entry,
     at: OffsetDateTime,
 ) -> Result<(), StoreError> {
+    post_all(conn, livemode, currency, std::slice::from_ref(entry), at).await
+}
+
+/// Books entries, all or none. The caller holds the currency's lock (`controls::lock_funds`). A second entry of the
+/// same kind and reference is refused by the database.
+pub async fn post_all(
+    conn: &mut PgConnection,
+    livemode: bool,
+    currency: Currency,
+    entries: &[Entry],
+    at: OffsetDateTime,
+) -> Result<(), StoreError> {
     const ACCOUNTS: &str = "-- ensure_ledger_accounts
         insert into ledger_accounts (livemode, currency, kind, lot)
-        select $1, $2, kind, lot from unnest($3::text[], $4::text[]) as l (kind, lot)
+        select distinct $1::boolean, $2::text, kind, lot from unnest($3::text[], $4::text[]) as l (kind, lot)
         on conflict do nothing";
-    const SQL: &str = "-- post_entry
-        with lines as materialized (
-            select a.id as account, l.amount
-            from unnest($7::text[], $8::text[], $9::bigint[]) as l (kind, lot, amount)
-            join ledger_accounts a on a.livemode = $5 and a.currency = $6 and a.kind = l.kind and a.lot = l.lot
-        ), entry as (
-            insert into ledger_entries (kind, reference, transfer, at) select $1, $2, $3, $4
-            where (select count(*) from lines) = cardinality($7::text[]) returning id
+    const SQL: &str = "-- post_entries
+        with named as materialized (
+            select * from unnest($4::text[], $5::text[], $6::text[]) with ordinality as n (kind, reference, transfer, place)
+        ), lines as materialized (
+            select l.place, a.id as account, l.amount
+            from unnest($7::integer[], $8::text[], $9::text[], $10::bigint[]) as l (place, kind, lot, amount)
+            join ledger_accounts a on a.livemode = $1 and a.currency = $2 and a.kind = l.kind and a.lot = l.lot
+        ), entries as (
+            insert into ledger_entries (kind, reference, transfer, at) select kind, reference, transfer, $3 from named
+            where (select count(*) from lines) = cardinality($7::integer[]) order by place
+            returning id, kind, reference
         )
         insert into ledger_postings (entry, account, amount)
-        select entry.id, lines.account, lines.amount from entry, lines";
-    let kinds: Vec<&str> = entry.postings.iter().map(|p| p.place.as_str()).collect();
-    let lots: Vec<&str> = entry.postings.iter().map(|p| p.lot.as_str()).collect();
-    let amounts: Vec<i64> = entry.postings.iter().map(|p| p.amount_minor).collect();
+        select entries.id, lines.account, lines.amount
+        from entries join named using (kind, reference) join lines using (place)";
+    let lines: Vec<(i32, &Line)> = (1..)
+        .zip(entries)
+        .flat_map(|(place, entry)| entry.postings.iter().map(move |p| (place, p)))
+        .collect();
+    let kinds: Vec<&str> = lines.iter().map(|(_, p)| p.place.as_str()).collect();
+    let lots: Vec<&str> = lines.iter().map(|(_, p)| p.lot.as_str()).collect();
     let book = || {
         sqlx::query(SQL)
-            .bind(entry.kind.as_str())
-            .bind(&entry.reference)
-            .bind(entry.transfer.as_ref().map(|id| id.as_str()))
-            .bind(at)
             .bind(livemode)
             .bind(currency.as_str())
+            .bind(at)
+            .bind(entries.iter().map(|e| e.kind.as_str()).collect::<Vec<_>>())
+            .bind(entries.iter().map(|e| e.reference.as_str()).collect::<Vec<_>>())
+            .bind(entries.iter().map(|e| e.transfer.as_ref().map(|id| id.as_str())).collect::<Vec<_>>())
+            .bind(lines.iter().map(|(place, _)| *place).collect::<Vec<_>>())
             .bind(&kinds)
             .bind(&lots)
-            .bind(&amounts)
+            .bind(lines.iter().map(|(_, p)| p.amount_minor).collect::<Vec<_>>())
     };
-    // Nearly always all of its accounts are there; where one is not, nothing was written.
+    // Nearly always all of their accounts are there; where one is not, nothing was written.
     let booked = book().execute(&mut *conn).await?.rows_affected();
-    if booked > 0 || entry.postings.is_empty() {
+    if booked > 0 || lines.is_empty() {
         return Ok(());
     }
     let accounts = sqlx::query(ACCOUNTS).bind(livemode).bind(currency.as_str()).bind(&kinds).bind(&lots);
@@ -86,17 +107,32 @@ pub async fn list_shares(
     transfer: &str,
     place: Place,
 ) -> Result<Vec<Share>, StoreError> {
+    Ok(list_all_shares(conn, &[transfer], place).await?.remove(transfer).unwrap_or_default())
+}
+
+/// The same for many transfers, by their ids; those with nothing there are left out.
+pub async fn list_all_shares(
+    conn: &mut PgConnection,
+    transfers: &[&str],
+    place: Place,
+) -> Result<BTreeMap<String, Vec<Share>>, StoreError> {
+    // Step by step (that is what the offsets are for): a plan made while the books were short would read all of them.
     const SQL: &str = "-- list_shares
-        select a.lot, sum(p.amount)::bigint
-        from ledger_entries e
-        join ledger_postings p on p.entry = e.id
+        select w.transfer, a.lot, sum(p.amount)::bigint
+        from unnest($1::text[]) as w (transfer)
+        cross join lateral (select id from ledger_entries e where e.transfer = w.transfer offset 0) e
+        cross join lateral (select account, amount from ledger_postings p where p.entry = e.id offset 0) p
         join ledger_accounts a on a.id = p.account
-        where e.transfer = $1 and a.kind = $2
-        group by a.id, a.lot having sum(p.amount) <> 0
+        where a.kind = $2
+        group by w.transfer, a.id, a.lot having sum(p.amount) <> 0
         order by a.id";
-    let rows: Vec<(String, i64)> =
-        sqlx::query_as(SQL).bind(transfer).bind(place.as_str()).fetch_all(conn).await?;
-    Ok(rows.into_iter().map(|(lot, amount_minor)| Share { lot, amount_minor }).collect())
+    let rows: Vec<(String, String, i64)> =
+        sqlx::query_as(SQL).bind(transfers).bind(place.as_str()).fetch_all(conn).await?;
+    let mut shares: BTreeMap<String, Vec<Share>> = BTreeMap::new();
+    for (transfer, lot, amount_minor) in rows {
+        shares.entry(transfer).or_default().push(Share { lot, amount_minor });
+    }
+    Ok(shares)
 }
 
 /// One currency's balances, in minor units.

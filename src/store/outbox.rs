@@ -142,20 +142,32 @@ pub async fn insert_new(conn: &mut PgConnection, batch: &[NewEvent]) -> Result<V
 
 /// Keeps an answer of Stripe's API.
 pub async fn insert_observation(conn: &mut PgConnection, seen: &Observation<'_>) -> Result<(), StoreError> {
-    const SQL: &str = "-- insert_observation
+    insert_observations(conn, std::slice::from_ref(seen)).await
+}
+
+/// Keeps answers of Stripe's API.
+pub async fn insert_observations(
+    conn: &mut PgConnection,
+    seen: &[Observation<'_>],
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- insert_observations
         insert into outbox (source, kind, event_id, created, type, subject_kind, subject, livemode, received_at,
             observed_from, after_seq, payload)
-        values ('api', 'observation', $1, $2, $3, $4, $5, $6, $7, $2, $8, $9)";
+        select 'api', 'observation', id, observed_from, type, subject_kind, subject, livemode, received_at, observed_from,
+            after_seq, payload
+        from unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::boolean[],
+            $7::timestamptz[], $8::bigint[], $9::bytea[])
+            as o (id, observed_from, type, subject_kind, subject, livemode, received_at, after_seq, payload)";
     sqlx::query(SQL)
-        .bind(&seen.id)
-        .bind(seen.observed_from)
-        .bind(seen.event_type)
-        .bind(seen.subject_kind)
-        .bind(seen.subject)
-        .bind(seen.livemode)
-        .bind(seen.received_at)
-        .bind(seen.after_seq)
-        .bind(seen.payload)
+        .bind(seen.iter().map(|o| o.id.as_str()).collect::<Vec<_>>())
+        .bind(seen.iter().map(|o| o.observed_from).collect::<Vec<_>>())
+        .bind(seen.iter().map(|o| o.event_type).collect::<Vec<_>>())
+        .bind(seen.iter().map(|o| o.subject_kind).collect::<Vec<_>>())
+        .bind(seen.iter().map(|o| o.subject).collect::<Vec<_>>())
+        .bind(seen.iter().map(|o| o.livemode).collect::<Vec<_>>())
+        .bind(seen.iter().map(|o| o.received_at).collect::<Vec<_>>())
+        .bind(seen.iter().map(|o| o.after_seq).collect::<Vec<_>>())
+        .bind(seen.iter().map(|o| o.payload).collect::<Vec<_>>())
         .execute(conn)
         .await?;
     Ok(())

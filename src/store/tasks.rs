@@ -167,6 +167,22 @@ pub async fn hold(conn: &mut PgConnection, lease: &Lease, now: OffsetDateTime) -
     Ok(held.len() == lease.ids.len())
 }
 
+/// Which of these leases still hold, in their order; locks their rows like [`hold`]. One whose row somebody else has
+/// locked counts as not held: whoever locks many must not wait for another who does.
+pub async fn hold_each(
+    conn: &mut PgConnection,
+    leases: &[&Lease],
+    now: OffsetDateTime,
+) -> Result<Vec<bool>, StoreError> {
+    const SQL: &str = "-- hold_each
+        select t.id from unnest($1::bigint[], $2::uuid[]) as l (id, token) join tasks t using (id, token)
+        where t.run_at > $3 order by t.id for update of t skip locked";
+    let (ids, tokens): (Vec<i64>, Vec<Uuid>) =
+        leases.iter().flat_map(|lease| lease.ids.iter().map(|id| (*id, lease.token))).unzip();
+    let held: Vec<i64> = sqlx::query_scalar(SQL).bind(ids).bind(tokens).bind(now).fetch_all(conn).await?;
+    Ok(leases.iter().map(|lease| lease.ids.iter().all(|id| held.contains(id))).collect())
+}
+
 /// Ends the work: the rows go, unless they were rung again meanwhile or are to run `again_at`. False when
 /// the lease was lost, in which case nothing changes.
 pub async fn finish(

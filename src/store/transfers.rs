@@ -59,18 +59,9 @@ pub async fn insert_first_lines(
     cause: &str,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    const SQL: &str = "-- insert_first_lines
-        insert into transfer_history (transfer, at, status, waiting_on, cause)
-        select id, $3, 'waiting', string_to_array(waiting_on, ' '), $4
-        from unnest($1::text[], $2::text[]) as t (id, waiting_on)";
-    sqlx::query(SQL)
-        .bind(transfers.iter().map(|t| t.id.as_str()).collect::<Vec<_>>())
-        .bind(transfers.iter().map(|t| codes(&t.waiting_on).join(" ")).collect::<Vec<_>>())
-        .bind(now)
-        .bind(cause)
-        .execute(conn)
-        .await?;
-    Ok(())
+    let lines: Vec<Line<'_>> =
+        transfers.iter().map(|t| (t.id.as_str(), Status::Waiting, codes(&t.waiting_on).join(" "))).collect();
+    insert_history(conn, &lines, cause, now).await
 }
 
 /// Reads a transfer as it is.
@@ -112,6 +103,18 @@ pub async fn find_for_update(conn: &mut PgConnection, id: &str) -> Result<Option
         select * from transfers where id = $1 for no key update";
     let row: Option<Row> = sqlx::query_as(SQL).bind(id).fetch_optional(conn).await?;
     row.map(Row::read).transpose()
+}
+
+/// Those of these transfers that are under way, locked; one that somebody else has locked is left out.
+pub async fn list_releasing_for_update(
+    conn: &mut PgConnection,
+    ids: &[&str],
+) -> Result<Vec<Transfer>, StoreError> {
+    const SQL: &str = "-- list_releasing_for_update
+        select * from transfers where id = any ((select $1::text[])::text[]) and status = 'releasing'
+        order by id for no key update skip locked";
+    let rows: Vec<Row> = sqlx::query_as(SQL).bind(ids).fetch_all(conn).await?;
+    rows.into_iter().map(Row::read).collect()
 }
 
 /// Our transfer with this id at Stripe.
@@ -214,6 +217,13 @@ impl<'a> Change<'a> {
 }
 
 impl Change<'_> {
+    /// Whether it shows: then it stands in the history too.
+    fn is_seen_in(&self, transfer: &Transfer) -> bool {
+        transfer.status != self.status
+            || transfer.waiting_on != self.waiting_on
+            || transfer.amount_reversed_minor != self.amount_reversed_minor
+    }
+
     /// Whether, beside what is shown, all stays as it is: most looks at a transfer end so, and its row is dear to write.
     fn changes_nothing_of(&self, transfer: &Transfer) -> bool {
         let failure = transfer.failure.as_ref().map(|(code, text)| (code.as_str(), text.as_str()));
@@ -230,8 +240,7 @@ impl Change<'_> {
     }
 }
 
-/// Writes a change of a transfer that the caller has locked, and its history where status or reasons differ. While
-/// its account is asked about, one that was passed over in the line goes on being so.
+/// Writes a change of a transfer: see [`record_changes`].
 pub async fn record_change(
     conn: &mut PgConnection,
     transfer: &Transfer,
@@ -239,44 +248,66 @@ pub async fn record_change(
     cause: &str,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    const SQL: &str = "-- record_change
-        update transfers set status = $2, waiting_on = $3, fundable = $4, generation = $5, reservations = $6,
-            stripe_transfer = $7, amount_reversed = $8, failure_code = $9, failure_message = $10,
-            passed_over_at = case when $4 or ($2 = 'waiting' and $3 = array['stripe_unavailable']) then passed_over_at end,
-            expected_release_at = $11, counted_on = $14, look_up_first = $15,
-            updated_at = case when $12 then $13 else updated_at end,
-            released_at = case when $7::text is not null then coalesce(released_at, $13) end
-        where id = $1";
-    let seen_change = transfer.status != change.status
-        || transfer.waiting_on != change.waiting_on
-        || transfer.amount_reversed_minor != change.amount_reversed_minor;
-    debug_assert!(change.waiting_on.is_sorted(), "{:?} are not in order", change.waiting_on);
-    if !seen_change && change.changes_nothing_of(transfer) {
+    record_changes(conn, &[(transfer, change.clone())], cause, now).await
+}
+
+/// Writes changes of transfers that the caller has locked, each of another, and their history where status or reasons
+/// differ. While its account is asked about, one that was passed over in the line goes on being so.
+pub async fn record_changes(
+    conn: &mut PgConnection,
+    changes: &[(&Transfer, Change<'_>)],
+    cause: &str,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- record_changes
+        update transfers t set status = c.status, waiting_on = string_to_array(c.waiting_on, ' '), fundable = c.fundable,
+            generation = c.generation, reservations = c.reservations, stripe_transfer = c.stripe_transfer,
+            amount_reversed = c.amount_reversed, failure_code = c.failure_code, failure_message = c.failure_message,
+            passed_over_at = case when c.fundable or (c.status = 'waiting' and c.waiting_on = 'stripe_unavailable')
+                then t.passed_over_at end,
+            expected_release_at = c.expected_release_at, counted_on = c.counted_on, look_up_first = c.look_up_first,
+            updated_at = case when c.seen then $1 else t.updated_at end,
+            released_at = case when c.stripe_transfer is not null then coalesce(t.released_at, $1) end
+        from unnest($2::text[], $3::text[], $4::text[], $5::boolean[], $6::integer[], $7::integer[], $8::text[],
+            $9::bigint[], $10::text[], $11::text[], $12::timestamptz[], $13::date[], $14::boolean[], $15::boolean[])
+            as c (id, status, waiting_on, fundable, generation, reservations, stripe_transfer, amount_reversed,
+                failure_code, failure_message, expected_release_at, counted_on, look_up_first, seen)
+        where t.id = c.id";
+    debug_assert!(
+        changes.iter().all(|(_, c)| c.waiting_on.is_sorted()),
+        "reasons are not in order: {changes:?}"
+    );
+    let changes: Vec<_> =
+        changes.iter().filter(|(t, c)| c.is_seen_in(t) || !c.changes_nothing_of(t)).collect();
+    if changes.is_empty() {
         return Ok(());
     }
-    let waiting_on = codes(change.waiting_on);
+    let waiting_on: Vec<String> = changes.iter().map(|(_, c)| codes(c.waiting_on).join(" ")).collect();
     sqlx::query(SQL)
-        .bind(transfer.id.as_str())
-        .bind(change.status.as_str())
-        .bind(&waiting_on)
-        .bind(change.fundable)
-        .bind(change.generation)
-        .bind(change.reservations)
-        .bind(change.stripe_transfer)
-        .bind(change.amount_reversed_minor)
-        .bind(change.failure.map(|(code, _)| code))
-        .bind(change.failure.map(|(_, text)| text))
-        .bind(change.expected_release_at)
-        .bind(seen_change)
         .bind(now)
-        .bind(change.counted_on)
-        .bind(change.look_up_first)
+        .bind(changes.iter().map(|(t, _)| t.id.as_str()).collect::<Vec<_>>())
+        .bind(changes.iter().map(|(_, c)| c.status.as_str()).collect::<Vec<_>>())
+        .bind(&waiting_on)
+        .bind(changes.iter().map(|(_, c)| c.fundable).collect::<Vec<_>>())
+        .bind(changes.iter().map(|(_, c)| c.generation).collect::<Vec<_>>())
+        .bind(changes.iter().map(|(_, c)| c.reservations).collect::<Vec<_>>())
+        .bind(changes.iter().map(|(_, c)| c.stripe_transfer).collect::<Vec<_>>())
+        .bind(changes.iter().map(|(_, c)| c.amount_reversed_minor).collect::<Vec<_>>())
+        .bind(changes.iter().map(|(_, c)| c.failure.map(|(code, _)| code)).collect::<Vec<_>>())
+        .bind(changes.iter().map(|(_, c)| c.failure.map(|(_, text)| text)).collect::<Vec<_>>())
+        .bind(changes.iter().map(|(_, c)| c.expected_release_at).collect::<Vec<_>>())
+        .bind(changes.iter().map(|(_, c)| c.counted_on).collect::<Vec<_>>())
+        .bind(changes.iter().map(|(_, c)| c.look_up_first).collect::<Vec<_>>())
+        .bind(changes.iter().map(|(t, c)| c.is_seen_in(t)).collect::<Vec<_>>())
         .execute(&mut *conn)
         .await?;
-    if seen_change {
-        insert_history(conn, transfer.id.as_str(), change.status, &waiting_on, cause, now).await?;
-    }
-    Ok(())
+    let lines: Vec<Line<'_>> = changes
+        .iter()
+        .zip(waiting_on)
+        .filter(|((t, c), _)| c.is_seen_in(t))
+        .map(|((t, c), waiting_on)| (t.id.as_str(), c.status, waiting_on))
+        .collect();
+    insert_history(conn, &lines, cause, now).await
 }
 
 /// The last line of a transfer's history: when, and what brought it there.
@@ -289,22 +320,28 @@ pub async fn find_last_line(
     Ok(sqlx::query_as(SQL).bind(transfer).fetch_optional(conn).await?)
 }
 
-/// Adds to a transfer's history.
+/// A line of a history: whose, the status, and the reasons with spaces between them.
+type Line<'a> = (&'a str, Status, String);
+
+/// Adds to the histories of transfers.
 async fn insert_history(
     conn: &mut PgConnection,
-    transfer: &str,
-    status: Status,
-    waiting_on: &[String],
+    lines: &[Line<'_>],
     cause: &str,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- insert_history
-        insert into transfer_history (transfer, at, status, waiting_on, cause) values ($1, $2, $3, $4, $5)";
+        insert into transfer_history (transfer, at, status, waiting_on, cause)
+        select id, $4, status, string_to_array(waiting_on, ' '), $5
+        from unnest($1::text[], $2::text[], $3::text[]) as t (id, status, waiting_on)";
+    if lines.is_empty() {
+        return Ok(());
+    }
     sqlx::query(SQL)
-        .bind(transfer)
+        .bind(lines.iter().map(|(id, ..)| *id).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(_, status, _)| status.as_str()).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(.., waiting_on)| waiting_on.as_str()).collect::<Vec<_>>())
         .bind(now)
-        .bind(status.as_str())
-        .bind(waiting_on)
         .bind(cause)
         .execute(conn)
         .await?;

@@ -2,7 +2,7 @@
 
 use time::{Duration, OffsetDateTime};
 
-use super::send::keep_observation;
+use super::send::observation;
 use crate::domain::release;
 use crate::flows::transfer_evidence::{self, Recorded};
 use crate::flows::{Context, FlowError, attempt_record};
@@ -57,17 +57,8 @@ pub(super) async fn look_up(
                         transfer_evidence::record(&mut tx, ctx, &transfer.id, &item.object, cause, ended_at)
                             .await?;
                     let raw = item.raw.get().as_bytes();
-                    keep_observation(
-                        &mut tx,
-                        ctx,
-                        transfer,
-                        &item.object,
-                        raw,
-                        began_at,
-                        after_seq,
-                        ended_at,
-                    )
-                    .await?;
+                    let seen = observation(ctx, &item.object, raw, began_at, after_seq, ended_at);
+                    outbox::insert_observation(&mut tx, &seen).await?;
                     // What carries our id but differs is never followed by another send.
                     if recorded != Recorded::Booked {
                         let until = ended_at + ctx.grace;

@@ -2,9 +2,11 @@
 //!
 //! The intent is written down before; whatever comes back is written down after, with its evidence.
 
-use sqlx::PgConnection;
+use std::sync::Arc;
+
 use time::OffsetDateTime;
 
+use super::book::{self, Created};
 use super::show_unknown;
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
@@ -12,42 +14,32 @@ use crate::flows::attempt_record::{Sent, go_on_at, unanswered};
 use crate::flows::transfer_evidence::{self, Recorded};
 use crate::flows::{Context, FlowError, observation_id};
 use crate::store::attempts::SendEnd;
-use crate::store::db::{self, StoreError};
+use crate::store::db;
 use crate::store::outbox::{self, Observation};
 use crate::store::transfers::{self, Transfer};
-use crate::stripe::client::Answer;
 use crate::stripe::error::Failure;
 use crate::stripe::wire;
 
-pub(super) async fn created(
-    ctx: &Context,
-    transfer: &Transfer,
-    call: &Sent<'_>,
-    answer: &Answer<wire::Transfer>,
-) -> Result<Option<OffsetDateTime>, FlowError> {
+/// Stripe made it: booked with the others that it made at the same moment, or alone.
+pub(super) async fn created(ctx: &Context, created: Created) -> Result<Option<OffsetDateTime>, FlowError> {
+    let created = Arc::new(created);
+    let together = async |created: &[Arc<Created>]| book::all(ctx, created).await;
+    match ctx.releases.bookings.join(Arc::clone(&created), together).await {
+        Some(true) => Ok(None),
+        Some(false) | None => created_alone(ctx, &created).await,
+    }
+}
+
+async fn created_alone(ctx: &Context, created: &Created) -> Result<Option<OffsetDateTime>, FlowError> {
+    let (transfer, answer, call) = (&created.transfer, &created.answer, created.sent());
     let mut tx = db::begin(&ctx.pool).await?;
     let after_seq = outbox::last_seq(&mut tx).await?;
     // What needs no lock goes first: everybody who moves money of this currency waits for the rest.
-    keep_observation(
-        &mut tx,
-        ctx,
-        transfer,
-        &answer.object,
-        &answer.raw,
-        call.started_at,
-        after_seq,
-        call.ended_at,
-    )
-    .await?;
-    let recorded = transfer_evidence::record(
-        &mut tx,
-        ctx,
-        &transfer.id,
-        &answer.object,
-        "Stripe created it",
-        call.ended_at,
-    )
-    .await?;
+    let seen = observation(ctx, &answer.object, &answer.raw, call.started_at, after_seq, call.ended_at);
+    outbox::insert_observation(&mut tx, &seen).await?;
+    let cause = "Stripe created it";
+    let recorded =
+        transfer_evidence::record(&mut tx, ctx, &transfer.id, &answer.object, cause, call.ended_at).await?;
     call.keep(&mut tx, "created", None, answer.request_id.as_deref()).await?;
     // Also where Stripe answered with something that is not what was asked for: then nothing is ever sent again
     // for this transfer, and somebody must look.
@@ -57,19 +49,16 @@ pub(super) async fn created(
     Ok((recorded != Recorded::Booked).then_some(call.ended_at + ctx.grace))
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of one observation, from two kinds of answers")]
-pub(super) async fn keep_observation(
-    tx: &mut PgConnection,
+/// What Stripe's API showed of a transfer, to be kept.
+pub(super) fn observation<'a>(
     ctx: &Context,
-    transfer: &Transfer,
-    seen: &wire::Transfer,
-    payload: &[u8],
+    seen: &'a wire::Transfer,
+    payload: &'a [u8],
     observed_from: OffsetDateTime,
     after_seq: i64,
     received_at: OffsetDateTime,
-) -> Result<(), StoreError> {
-    debug_assert_eq!(transfer.livemode, ctx.livemode);
-    let observation = Observation {
+) -> Observation<'a> {
+    Observation {
         id: observation_id(),
         event_type: "transfer",
         subject_kind: Kind::StripeTransfer.as_str(),
@@ -79,8 +68,7 @@ pub(super) async fn keep_observation(
         after_seq,
         received_at,
         payload,
-    };
-    outbox::insert_observation(tx, &observation).await
+    }
 }
 
 /// No definite answer: the same key and body again, later, or a look-up.
