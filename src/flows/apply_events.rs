@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use tracing::Span;
 
 use super::account_record::{self, Changed, fetch_due};
@@ -17,14 +17,24 @@ use super::topup_record::{self, Told};
 use super::{Context, FlowError, account_evidence, transfer_evidence};
 use crate::domain::ids::{AccountId, TopupId};
 use crate::domain::task::Kind;
+use crate::domain::transfer::Status;
+use crate::store::accounts;
 use crate::store::db::{self, StoreError};
 use crate::store::outbox::{self, StoredEvent};
 use crate::store::tasks::{self, Fresh};
-use crate::store::{accounts, transfers};
+use crate::store::transfers::{self, Transfer};
+use crate::stripe::wire;
 use crate::trail;
 
 /// Events taken in one transaction: more were not faster, and hold their locks for longer.
 const BATCH: i64 = 512;
+/// And no more bytes of payloads than this, but for a larger one that is taken alone.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// An event about a transfer that is under way waits so long for the answer to our own call to be booked.
+const OWN_BOOKING: Duration = Duration::milliseconds(300);
+/// It is looked at again after this.
+const AGAIN: Duration = Duration::milliseconds(100);
 
 /// What one transaction took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,14 +62,15 @@ pub async fn fresh(ctx: &Context, from_id: i64) -> Result<Option<Taken>, FlowErr
     let mut tx = db::begin(&ctx.pool).await?;
     // One of a kind that this version does not know waits for one that does.
     let kinds = Kind::ALL.map(Kind::as_str);
-    let tasks = tasks::claim_fresh(&mut tx, ctx.livemode, &kinds, from_id, BATCH).await?;
+    let mut tasks = tasks::claim_fresh(&mut tx, ctx.livemode, &kinds, now, from_id, BATCH).await?;
     let Some(first_id) = tasks.first().map(|task| task.id) else { return Ok(None) };
+    tasks.truncate(how_many_fit(&tasks));
     let ids: Vec<i64> = tasks.iter().map(|task| task.id).collect();
     let taken = |left_alone| Some(Taken { events: ids.len(), left_alone, first_id });
     // They end with the commit that makes what they tell of true.
     let mut spans = Vec::new();
-    let left = match apply(&mut tx, ctx, &tasks, &mut spans, now).await {
-        Ok(left) => left,
+    let ends = match apply(&mut tx, ctx, &tasks, &mut spans, now).await {
+        Ok(ends) => ends,
         Err(error @ FlowError::Store(StoreError::Unavailable(_))) => return Err(error),
         Err(error) => {
             drop(tx);
@@ -72,12 +83,21 @@ pub async fn fresh(ctx: &Context, from_id: i64) -> Result<Option<Taken>, FlowErr
             return Ok(taken(ids.len()));
         }
     };
-    let done: Vec<i64> = ids.iter().copied().filter(|id| !left.contains(id)).collect();
-    let left: Vec<i64> = left.into_iter().collect();
-    tasks::finish_fresh(&mut tx, &done).await?;
-    tasks::leave_alone(&mut tx, &left, now).await?;
+    tasks::finish_fresh(&mut tx, &ends.done).await?;
+    tasks::leave_alone(&mut tx, &ends.alone, now).await?;
+    tasks::put_fresh_off(&mut tx, &ends.later, now + AGAIN).await?;
     tx.commit().await?;
-    Ok(taken(left.len()))
+    Ok(taken(ends.alone.len()))
+}
+
+/// How many from the front fit in memory together, one at least; the others stay where they are.
+fn how_many_fit(tasks: &[Fresh]) -> usize {
+    let mut bytes = 0;
+    let fits = |task: &&Fresh| {
+        bytes += usize::try_from(task.bytes.unwrap_or(0)).unwrap_or(0);
+        bytes <= BATCH_BYTES
+    };
+    tasks.iter().take_while(fits).count().max(1)
 }
 
 /// Applies the events of one account or top-up for somebody who holds their lease.
@@ -103,14 +123,24 @@ pub async fn alone(
     Ok(())
 }
 
-/// Applies what these tasks are about; returns the ids of those to be left alone.
+/// How the tasks of one transaction end, by their ids.
+#[derive(Default)]
+struct Ends {
+    done: Vec<i64>,
+    /// Left to those who work alone.
+    alone: Vec<i64>,
+    /// Taken again in a moment.
+    later: Vec<i64>,
+}
+
+/// Applies what these tasks are about.
 async fn apply(
     tx: &mut PgConnection,
     ctx: &Context,
     tasks: &[Fresh],
     spans: &mut Vec<Span>,
     now: OffsetDateTime,
-) -> Result<BTreeSet<i64>, FlowError> {
+) -> Result<Ends, FlowError> {
     let keys: Vec<_> = tasks.iter().map(|task| (task.event_id.clone(), task.event_created)).collect();
     // Oldest first, so that a burst about one subject leaves no doubt that its order would have spared.
     let events = outbox::list_by_keys(tx, &keys).await?;
@@ -136,16 +166,28 @@ async fn apply(
     left.extend(failed.into_iter().map(|(subject, _)| (Kind::Topup, subject)));
     let failed = to_accounts(tx, ctx, &accounts, &mut rings, now).await?;
     left.extend(failed.into_iter().map(|(subject, _)| (Kind::Account, subject)));
-    let ours = ours(tx, &transfers).await?;
-    left.extend(ours.into_iter().map(|subject| (Kind::StripeTransfer, subject)));
+    let OfTransfers { alone, later } = sort_transfers(tx, ctx, &transfers).await?;
+    let later: BTreeSet<(Kind, String)> =
+        later.into_iter().map(|subject| (Kind::StripeTransfer, subject)).collect();
+    left.extend(alone.into_iter().map(|subject| (Kind::StripeTransfer, subject)));
     rings.ring(tx, ctx).await?;
-    let is_left = |task: &&Fresh| match Kind::parse(&task.kind) {
-        Some(kind @ (Kind::Account | Kind::Topup | Kind::StripeTransfer)) => {
-            left.contains(&(kind, task.subject.clone()))
-        }
-        _ => true,
-    };
-    Ok(tasks.iter().filter(is_left).map(|task| task.id).collect())
+    let mut ends = Ends::default();
+    for task in tasks {
+        let end = match Kind::parse(&task.kind) {
+            Some(kind @ (Kind::Account | Kind::Topup | Kind::StripeTransfer)) => {
+                let about = (kind, task.subject.clone());
+                let soon = task.received_at.is_some_and(|at| now < at + OWN_BOOKING);
+                match later.contains(&about) {
+                    true if soon => &mut ends.later,
+                    false if !left.contains(&about) => &mut ends.done,
+                    _ => &mut ends.alone,
+                }
+            }
+            _ => &mut ends.alone,
+        };
+        end.push(task.id);
+    }
+    Ok(ends)
 }
 
 /// One subject's share of the transaction, in the trace of its first event.
@@ -239,20 +281,76 @@ fn told_of_topup<'a>(subject: &str, events: &'a [&'a StoredEvent]) -> Result<Tol
     Ok(Told { id, events, currencies })
 }
 
-/// Which of these transfers at Stripe are ours, or may be: those are booked one by one, under their currency's lock.
-async fn ours(tx: &mut PgConnection, about: &[About<'_>]) -> Result<Vec<String>, StoreError> {
-    let (mut ours, mut others) = (Vec::new(), Vec::new());
+/// What is to be done about events that tell of transfers at Stripe; nothing where they tell nothing new.
+#[derive(Default)]
+struct OfTransfers {
+    /// Booked one by one, under their currency's lock.
+    alone: Vec<String>,
+    /// Under way: looked at once more in a moment.
+    later: Vec<String>,
+}
+
+/// Sorts them. Most tell of a transfer that our own call made, and what its answer told: if that is not booked yet, it
+/// is about to be.
+async fn sort_transfers(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    about: &[About<'_>],
+) -> Result<OfTransfers, StoreError> {
+    let (mut sorted, mut others, mut ours) = (OfTransfers::default(), Vec::new(), Vec::new());
     for About { subject, events } in about {
-        let foreign = |event: &&StoredEvent| {
-            let seen = transfer_evidence::read(event).ok().flatten();
-            seen.is_some_and(|seen| transfer_evidence::our_id(&seen).is_none())
+        let read = |event: &&StoredEvent| transfer_evidence::read(event).ok().flatten();
+        let seen: Option<Vec<wire::Transfer>> = events.iter().map(read).collect();
+        let Some(seen) = seen.filter(|seen| seen.iter().all(|seen| seen.id.as_str() == *subject)) else {
+            sorted.alone.push((*subject).to_owned());
+            continue;
         };
-        if events.iter().all(foreign) { others.push(*subject) } else { ours.push((*subject).to_owned()) }
+        match seen.iter().find_map(transfer_evidence::our_id) {
+            Some(id) => ours.push((*subject, id, seen)),
+            None => others.push(*subject),
+        }
     }
-    ours.extend(transfers::list_known_at_stripe(tx, &others).await?);
-    Ok(ours)
+    sorted.alone.extend(transfers::list_known_at_stripe(tx, &others).await?);
+    let ids: Vec<&str> = ours.iter().map(|(_, id, ..)| id.as_str()).collect();
+    let held = transfers::list_by_ids(tx, &ids).await?;
+    for (subject, id, seen) in ours {
+        let held = held.get(id.as_str());
+        let told = |held: &Transfer| seen.iter().all(|seen| transfer_evidence::is_booked(ctx, held, seen));
+        match held {
+            Some(held) if told(held) => {}
+            Some(held) if held.status == Status::Releasing => sorted.later.push(subject.to_owned()),
+            _ => sorted.alone.push(subject.to_owned()),
+        }
+    }
+    Ok(sorted)
 }
 
 fn unnamed(what: &str) -> FlowError {
     FlowError::Unreadable(format!("the event names no {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_events_are_taken_few_at_a_time_and_one_at_least() {
+        let fit = |sizes: &[Option<i32>]| {
+            let task = |bytes: &Option<i32>| Fresh {
+                id: 1,
+                kind: "account".to_owned(),
+                subject: "acct_1".to_owned(),
+                event_id: "evt_1".to_owned(),
+                event_created: OffsetDateTime::UNIX_EPOCH,
+                received_at: None,
+                bytes: *bytes,
+            };
+            how_many_fit(&sizes.iter().map(task).collect::<Vec<_>>())
+        };
+        let mib = |n: i32| Some(n * 1024 * 1024);
+        assert_eq!(fit(&[mib(1), mib(2), mib(1), Some(1)]), 3);
+        assert_eq!(fit(&[mib(3), mib(2), mib(1)]), 1, "in their order");
+        assert_eq!(fit(&[mib(5), mib(1)]), 1);
+        assert_eq!(fit(&[None, Some(3_000), None]), 3);
+    }
 }

@@ -24,7 +24,7 @@ use crate::domain::transfer::Status;
 use crate::store::attempts::Frozen;
 use crate::store::db::{self, StoreError};
 use crate::store::line::Next;
-use crate::store::transfers::{Change, Transfer};
+use crate::store::transfers::{Change, Transfer, going_on};
 use crate::store::{attempts, caps, controls, ledger, line, transfers};
 use crate::stripe::form;
 
@@ -284,9 +284,10 @@ impl<'a> Decided<'a> {
         currency: Currency,
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
-        transfers::record_changes(tx, &told(&self.no_longer_ready, false), "no longer ready", now).await?;
+        transfers::record_changes(tx, &going_on(&self.no_longer_ready, false), "no longer ready", now)
+            .await?;
         let cause = "ready, but the money does not reach";
-        transfers::record_changes(tx, &told(&self.without_money, true), cause, now).await?;
+        transfers::record_changes(tx, &going_on(&self.without_money, true), cause, now).await?;
         self.set_aside(tx, ctx, currency, now).await
     }
 
@@ -332,14 +333,6 @@ impl<'a> Decided<'a> {
         caps::count(tx, ctx.livemode, currency, today, &self.reserved_minor).await?;
         transfers::record_changes(tx, &changes, "money reserved", now).await
     }
-}
-
-/// These as they go on waiting, each for its reasons.
-fn told<'a>(decided: &'a [(&Transfer, Vec<Reason>)], fundable: bool) -> Vec<(&'a Transfer, Change<'a>)> {
-    let told = |(transfer, reasons): &'a (&'a Transfer, Vec<Reason>)| {
-        (*transfer, Change { waiting_on: reasons, fundable, ..Change::of(transfer) })
-    };
-    decided.iter().map(told).collect()
 }
 
 fn frozen_as<'a>((transfer, n, body): &'a (&Transfer, i32, String)) -> Frozen<'a> {

@@ -7,8 +7,8 @@ use super::{Context, FlowError, observation_id};
 use crate::domain::evidence::Fetched;
 use crate::domain::ids::StripeTransferId;
 use crate::domain::task::Kind;
-use crate::store::db;
 use crate::store::outbox::{self, Observation, StoredEvent};
+use crate::store::{db, transfers};
 use crate::stripe::client::Lane;
 use crate::stripe::error::StripeError;
 use crate::stripe::wire;
@@ -58,7 +58,8 @@ async fn record(ctx: &Context, seen: &wire::Transfer, cause: &str) -> Result<(),
     let mut tx = db::begin(&ctx.pool).await?;
     let Some(id) = transfer_evidence::known_as(&mut tx, seen).await? else { return Ok(()) };
     // Most events tell what the answer to our own call has told before: the books need not be held for those.
-    if transfer_evidence::is_booked(&mut tx, ctx, &id, seen).await? {
+    let held = transfers::find(&mut tx, id.as_str()).await?;
+    if held.is_some_and(|held| transfer_evidence::is_booked(ctx, &held, seen)) {
         return Ok(());
     }
     match transfer_evidence::record(&mut tx, ctx, &id, seen, cause, ctx.clock.now()).await? {

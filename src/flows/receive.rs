@@ -27,6 +27,8 @@ const QUEUE: usize = 4_096;
 const BUDGET_BYTES: usize = 16 * 1024 * 1024;
 /// The largest number of rows in one insert.
 const BATCH: usize = 256;
+/// No row is added to an insert of so many bytes: each is copied twice on its way to the database.
+const BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// Two writers keep the disk busy; more were not faster.
 const WRITERS: usize = 2;
 /// While one writer is at work, the other leaves it at that until so many wait: an insert costs as much as ten rows.
@@ -257,24 +259,54 @@ impl Drop for Storing<'_> {
     }
 }
 
+/// What one insert stores.
+#[derive(Default)]
+struct Batch {
+    rows: Vec<Waiting>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn add(&mut self, row: Waiting) {
+        self.bytes += row.event.payload.len();
+        self.rows.push(row);
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows.len() >= BATCH || self.bytes >= BATCH_BYTES
+    }
+
+    /// Adds what waits, as long as there is room.
+    fn fill(&mut self, waiting: &mut mpsc::Receiver<Waiting>) {
+        while !self.is_full() {
+            match waiting.try_recv() {
+                Ok(row) => self.add(row),
+                Err(_) => return,
+            }
+        }
+    }
+}
+
 /// Takes what has gathered; `None` once the last door is closed.
 async fn gather<'a>(
     waiting: &Mutex<mpsc::Receiver<Waiting>>,
     at_work: &'a AtWork,
-    batch: &mut Vec<Waiting>,
-) -> Option<Storing<'a>> {
+) -> Option<(Batch, Storing<'a>)> {
     let mut waiting = waiting.lock().await;
-    if waiting.recv_many(batch, BATCH).await == 0 {
-        return None;
-    }
-    while batch.len() < FEW && at_work.writers.load(Ordering::Acquire) > 0 {
-        let room = BATCH - batch.len();
+    let mut batch = Batch::default();
+    batch.add(waiting.recv().await?);
+    batch.fill(&mut waiting);
+    while batch.rows.len() < FEW && !batch.is_full() && at_work.writers.load(Ordering::Acquire) > 0 {
         tokio::select! {
-            more = waiting.recv_many(batch, room) => if more == 0 { break },
+            more = waiting.recv() => match more {
+                Some(row) => batch.add(row),
+                None => break,
+            },
             () = at_work.done.notified() => {}
         }
+        batch.fill(&mut waiting);
     }
-    Some(Storing::begin(at_work))
+    Some((batch, Storing::begin(at_work)))
 }
 
 /// In the trace of the event, as all that is done about it.
@@ -299,12 +331,11 @@ async fn write(
     at_work: Arc<AtWork>,
     rung: Arc<Notify>,
 ) {
-    let mut batch = Vec::with_capacity(BATCH);
     loop {
-        let Some(storing) = gather(&waiting, &at_work, &mut batch).await else { return };
-        batch.sort_by(|a, b| a.event.event_id.cmp(&b.event.event_id));
+        let Some((Batch { mut rows, .. }, storing)) = gather(&waiting, &at_work).await else { return };
+        rows.sort_by(|a, b| a.event.event_id.cmp(&b.event.event_id));
         let (events, answers): (Vec<_>, Vec<_>) =
-            batch.drain(..).map(|w| (w.event, (w.answer, w._room))).unzip();
+            rows.into_iter().map(|w| (w.event, (w.answer, w._room))).unzip();
         let outcomes = store(&pool, events).await;
         drop(storing);
         if outcomes.iter().any(|outcome| matches!(outcome, Ok(Receipt { duplicate: false }))) {

@@ -10,16 +10,14 @@ use time::{Duration, OffsetDateTime};
 use tracing::Instrument as _;
 
 use self::book::Created;
-use self::prepare::{Intent, Prepared};
+use self::prepare::{Came, Intent, Prepared};
 use self::together::Together;
 use super::attempt_record::{self, Sent};
 use super::rings::Rings;
 use super::transfer_snapshot::Snapshot;
 use super::{Context, FlowError};
-use crate::domain::forecast;
 use crate::domain::ids::TransferId;
 use crate::domain::ledger::{Entry, Place};
-use crate::domain::limits::next_day;
 use crate::domain::reason::Reason;
 use crate::domain::release::Step;
 use crate::domain::task::Kind;
@@ -34,6 +32,7 @@ use crate::stripe::error::StripeError;
 use crate::trail;
 
 mod book;
+mod look;
 mod look_up;
 mod prepare;
 mod refused;
@@ -43,7 +42,7 @@ mod together;
 /// Where the releases of this process meet, to be prepared and booked together.
 #[derive(Debug, Default)]
 pub struct Company {
-    intents: Together<Intent, Option<Box<Prepared>>>,
+    intents: Together<Intent, Came>,
     bookings: Together<Arc<Created>, bool>,
 }
 
@@ -55,8 +54,10 @@ pub async fn advance(
 ) -> Result<Option<OffsetDateTime>, FlowError> {
     let intent = Intent { id: id.clone(), lease: lease.clone() };
     let together = async |intents: &[Intent]| prepare::all(ctx, intents).await;
-    if let Some(Some(prepared)) = ctx.releases.intents.join(intent, together).await {
-        return send(ctx, lease, *prepared).await;
+    match ctx.releases.intents.join(intent, together).await {
+        Some(Came::Looked(again_at)) => return Ok(again_at),
+        Some(Came::Prepared(prepared)) => return send(ctx, lease, *prepared).await,
+        Some(Came::Nowhere) | None => {}
     }
     let mut tx = db::begin(&ctx.pool).await?;
     let Some(transfer) = transfers::find_for_update(&mut tx, id.as_str()).await? else { return Ok(None) };
@@ -64,7 +65,10 @@ pub async fn advance(
         return Err(FlowError::Unreadable(format!("transfer {id} is of the other mode")));
     }
     match transfer.status {
-        Status::Waiting => evaluate(tx, ctx, &transfer).await,
+        Status::Waiting => {
+            let mut again = look::evaluate(tx, ctx, std::slice::from_ref(&transfer)).await?;
+            Ok(again.remove(transfer.id.as_str()).flatten())
+        }
         Status::Releasing => step(tx, ctx, lease, transfer).await,
         Status::Released
         | Status::PartiallyReversed
@@ -75,42 +79,6 @@ pub async fn advance(
 }
 
 type Tx = sqlx::Transaction<'static, sqlx::Postgres>;
-
-/// Says why it waits, and puts it in the line for money when nothing else is missing.
-async fn evaluate(
-    mut tx: Tx,
-    ctx: &Context,
-    transfer: &Transfer,
-) -> Result<Option<OffsetDateTime>, FlowError> {
-    let now = ctx.clock.now();
-    let snapshot = Snapshot::load(&mut tx, ctx, transfer, now).await?;
-    let reasons = snapshot.reasons(ctx, transfer, now);
-    let mut rings = Rings::default();
-    snapshot.ring_for_missing(ctx, transfer, &mut rings, now);
-    let fundable = reasons.is_empty();
-    // In the line it keeps what the line last said about it, until the line is served.
-    let kept: Vec<Reason> = transfer
-        .waiting_on
-        .iter()
-        .copied()
-        .filter(|r| !r.before_funds() && *r != Reason::StripeUnavailable)
-        .collect();
-    let waiting_on = if fundable { &kept } else { &reasons };
-    let change = Change { waiting_on, fundable, ..Change::of(transfer) };
-    let cause = if fundable { "nothing but money is missing" } else { "looked at again" };
-    transfers::record_change(&mut tx, transfer, &change, cause, now).await?;
-    if fundable || transfer.fundable {
-        rings.add(Kind::Funds, transfer.currency.as_str(), now);
-    }
-    if transfer.waiting_on != *waiting_on {
-        rings.add(Kind::Forecast, transfer.currency.as_str(), now + forecast::AFTER);
-    }
-    rings.ring(&mut tx, ctx).await?;
-    tx.commit().await?;
-    let tomorrow = reasons.contains(&Reason::DailyCapReached).then(|| next_day(now));
-    let later = [transfer.release_after, transfer.hold_off.map(|(until, _)| until), tomorrow];
-    Ok(later.into_iter().flatten().filter(|at| *at > now).min())
-}
 
 /// One step of a transfer whose money is reserved.
 async fn step(
@@ -129,7 +97,7 @@ async fn step(
         ))
         .into());
     };
-    let snapshot = Snapshot::load(&mut tx, ctx, &transfer, now).await?;
+    let snapshot = Snapshot::hold(&mut tx, ctx, &transfer, now).await?;
     let funds = controls::find_funds(&mut tx, ctx.livemode, transfer.currency).await?;
     let against = prepare::against(ctx, &snapshot, &transfer, funds.as_ref(), now);
     // After the account: whoever changes an account rings its transfers while holding it.

@@ -81,19 +81,11 @@ pub enum Recorded {
 
 /// Whether all that is seen of a transfer was booked before. What was booked is never taken back, so that this needs
 /// no lock.
-pub async fn is_booked(
-    conn: &mut PgConnection,
-    ctx: &Context,
-    id: &TransferId,
-    seen: &wire::Transfer,
-) -> Result<bool, StoreError> {
-    let Ok(currency) = Currency::parse(&seen.currency) else { return Ok(false) };
-    let held = transfers::find(conn, id.as_str()).await?;
-    Ok(held.is_some_and(|held| {
-        held.stripe_transfer.is_some()
-            && seen.amount_reversed <= held.amount_reversed_minor
-            && matches(ctx, &held, seen, currency)
-    }))
+pub fn is_booked(ctx: &Context, held: &Transfer, seen: &wire::Transfer) -> bool {
+    let Ok(currency) = Currency::parse(&seen.currency) else { return false };
+    held.stripe_transfer.is_some()
+        && seen.amount_reversed <= held.amount_reversed_minor
+        && matches(ctx, held, seen, currency)
 }
 
 /// Books a transfer that exists at Stripe.
@@ -158,7 +150,7 @@ pub async fn record_plain(
     let seen: BTreeMap<&str, (i32, &wire::Transfer)> =
         seen.iter().map(|(id, n, seen)| (id.as_str(), (*n, *seen))).collect();
     let ids: Vec<&str> = seen.keys().copied().collect();
-    let held = transfers::list_releasing_for_update(tx, &ids).await?;
+    let held = transfers::list_unlocked_for_update(tx, &ids, Status::Releasing).await?;
     let mut shares = ledger::list_all_shares(tx, &ids, Place::Reserved).await?;
     let (mut entries, mut changes, mut booked) = (Vec::new(), Vec::new(), BTreeSet::new());
     for transfer in &held {

@@ -63,31 +63,20 @@ impl Tie {
 }
 
 impl Snapshot {
-    /// Reads it; the account and the emergency stop stay as they are until the transaction ends.
-    pub async fn load(
+    /// Reads it; everything it was read from stays as it is until the transaction ends.
+    pub async fn hold(
         conn: &mut PgConnection,
         ctx: &Context,
         transfer: &Transfer,
         now: OffsetDateTime,
     ) -> Result<Self, StoreError> {
-        let stopped = controls::is_paused_locked(conn, ctx.livemode).await?;
-        let paused = stopped || heartbeats::is_catching_up(conn, ctx.livemode).await?;
-        let used = used_today(conn, ctx, transfer, now).await?;
-        // The top-up before the account, as those who change both do.
-        let topup = match &transfer.topup {
-            Some(id) => {
-                let found = topups::find_for_share(conn, ctx.livemode, id.as_str()).await?;
-                Tie::of(transfer, found.as_ref())
-            }
-            None => Tie::default(),
-        };
-        let destination = transfer.destination.as_str();
-        let account = accounts::find_for_share(conn, ctx.livemode, destination).await?;
-        Ok(Self { paused, used, account, topup })
+        Self::hold_all(conn, ctx, std::slice::from_ref(transfer)).await?;
+        let read = Self::look(conn, ctx, &[transfer], now).await?.pop();
+        read.ok_or_else(|| StoreError::Unreadable(format!("nothing was read about {}", transfer.id)))
     }
 
-    /// For whoever decides on many in one transaction: keeps all that [`Self::load`] will read as it is, in the one
-    /// order in which it is changed.
+    /// For whoever decides on many in one transaction: keeps all that [`Self::look`] will read as it is, in the one
+    /// order in which it is changed: the emergency stop, top-ups, accounts.
     pub async fn hold_all(
         conn: &mut PgConnection,
         ctx: &Context,
@@ -101,7 +90,7 @@ impl Snapshot {
         accounts::hold_all(conn, ctx.livemode, &destinations).await
     }
 
-    /// The same for many at once, with nothing locked: as true as a look can be.
+    /// Reads it for many at once and locks nothing: as true as a look can be, and exact for whoever holds all.
     pub async fn look(
         conn: &mut PgConnection,
         ctx: &Context,
@@ -202,18 +191,4 @@ impl Snapshot {
 /// Whether the day's caps matter to it; once its money is reserved, it is counted itself.
 fn counts(ctx: &Context, transfer: &Transfer) -> bool {
     transfer.status == Status::Waiting && ctx.limits.caps(transfer.currency)
-}
-
-/// What was reserved today: exact for whoever holds the currency, and for others as true as a look can be.
-async fn used_today(
-    conn: &mut PgConnection,
-    ctx: &Context,
-    transfer: &Transfer,
-    now: OffsetDateTime,
-) -> Result<Used, StoreError> {
-    if !counts(ctx, transfer) {
-        return Ok(Used::default());
-    }
-    let (today, destination) = (day_of(now), transfer.destination.as_str());
-    caps::find_used(conn, ctx.livemode, transfer.currency, today, destination).await
 }

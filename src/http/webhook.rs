@@ -90,10 +90,12 @@ enum Unread {
 /// memory, nor keep others out by announcing much and sending little.
 async fn read(request: Request, room: &mut Room) -> Result<Bytes, Unread> {
     let too_large = || Unread::Body(Problem::body_too_large(MAX_BODY));
-    if announced_length(request.headers()).is_some_and(|length| length > MAX_BODY) {
+    let announced = announced_length(request.headers()).unwrap_or(0);
+    if announced > MAX_BODY {
         return Err(too_large());
     }
-    let mut body = BytesMut::new();
+    // Memory is only used as far as it is written to; one that grew piece by piece would be copied, and twice as large.
+    let mut body = BytesMut::with_capacity(announced);
     let mut pieces = request.into_body().into_data_stream();
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|_| Unread::Body(Problem::body_incomplete()))?;

@@ -107,17 +107,6 @@ impl Row {
     }
 }
 
-/// Reads an account; its row stays as it is until the transaction ends.
-pub async fn find_for_share(
-    conn: &mut PgConnection,
-    livemode: bool,
-    account: &str,
-) -> Result<Option<Account>, StoreError> {
-    const SQL: &str = "-- find_account_for_share
-        select * from accounts where livemode = $1 and account = $2 for share";
-    read_one(sqlx::query_as(SQL).bind(livemode).bind(account), conn).await
-}
-
 /// Keeps these accounts as they are until the transaction ends, in the order in which whoever changes many takes
 /// them.
 pub async fn hold_all(conn: &mut PgConnection, livemode: bool, accounts: &[&str]) -> Result<(), StoreError> {

@@ -6,25 +6,7 @@ use sqlx::PgConnection;
 use sqlx::types::time::{Date, OffsetDateTime};
 
 use super::db::StoreError;
-use crate::domain::limits::Used;
 use crate::domain::money::Currency;
-
-/// What a day's reservations add up to, in all and for one destination.
-pub async fn find_used(
-    conn: &mut PgConnection,
-    livemode: bool,
-    currency: Currency,
-    day: Date,
-    destination: &str,
-) -> Result<Used, StoreError> {
-    const SQL: &str = "-- find_used
-        select coalesce(sum(amount) filter (where destination = ''), 0)::bigint,
-            coalesce(sum(amount) filter (where destination = $4), 0)::bigint
-        from cap_usage where livemode = $1 and currency = $2 and day = $3 and destination in ('', $4)";
-    let query = sqlx::query_as(SQL).bind(livemode).bind(currency.as_str()).bind(day).bind(destination);
-    let (in_all_minor, for_destination_minor) = query.fetch_one(conn).await?;
-    Ok(Used { in_all_minor, for_destination_minor })
-}
 
 /// What a day's reservations add up to, by currency and destination; an empty one stands for all of the currency.
 pub async fn list_used(

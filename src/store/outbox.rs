@@ -113,11 +113,12 @@ pub async fn insert_new(conn: &mut PgConnection, batch: &[NewEvent]) -> Result<V
                 api_version, ignored, received_at, signature, secret_label, payload)
             select case when signature is null then 'api' else 'webhook' end, * from incoming
             on conflict (event_id, created) do nothing
-            returning event_id, created, seq, subject_kind, subject, livemode, ignored, received_at
+            returning event_id, created, seq, subject_kind, subject, livemode, ignored, received_at,
+                octet_length(payload) as bytes
         ), rung as (
-            insert into tasks (id, kind, subject, livemode, event_id, event_created, received_at, run_at, alone)
-            select seq, subject_kind, subject, livemode, event_id, created, received_at, received_at, false from stored
-            where ignored is null
+            insert into tasks (id, kind, subject, livemode, event_id, event_created, received_at, run_at, alone, bytes)
+            select seq, subject_kind, subject, livemode, event_id, created, received_at, received_at, false, bytes
+            from stored where ignored is null
         )
         select event_id from stored";
     let new = sqlx::query_scalar(SQL)
@@ -183,10 +184,11 @@ pub async fn insert_rung_observation(
             insert into outbox (source, kind, event_id, created, type, subject_kind, subject, livemode, received_at,
                 observed_from, after_seq, payload)
             values ('api', 'observation', $1, $2, $3, $4, $5, $6, $7, $2, $8, $9)
-            returning seq, subject_kind, subject, livemode, event_id, created, received_at
+            returning seq, subject_kind, subject, livemode, event_id, created, received_at, octet_length(payload) as bytes
         )
-        insert into tasks (id, kind, subject, livemode, event_id, event_created, received_at, run_at, alone)
-        select seq, subject_kind, subject, livemode, event_id, created, received_at, received_at, false from stored";
+        insert into tasks (id, kind, subject, livemode, event_id, event_created, received_at, run_at, alone, bytes)
+        select seq, subject_kind, subject, livemode, event_id, created, received_at, received_at, false, bytes
+        from stored";
     sqlx::query(SQL)
         .bind(&seen.id)
         .bind(seen.observed_from)

@@ -83,6 +83,10 @@ pub struct Fresh {
     pub event_id: String,
     /// The event's `created`.
     pub event_created: OffsetDateTime,
+    /// When it came.
+    pub received_at: Option<OffsetDateTime>,
+    /// How large its payload is.
+    pub bytes: Option<i32>,
 }
 
 /// Takes fresh events of these kinds in the order of their ids, from `from_id` on, and locks their rows; those that
@@ -94,14 +98,16 @@ pub async fn claim_fresh(
     conn: &mut PgConnection,
     livemode: bool,
     kinds: &[&str],
+    now: OffsetDateTime,
     from_id: i64,
     limit: i64,
 ) -> Result<Vec<Fresh>, StoreError> {
     const SQL: &str = "-- claim_fresh
-        select id, kind, subject, event_id, event_created from tasks
-        where id >= $3 and livemode = $1 and not alone and token is null and kind = any ((select $2::text[])::text[])
+        select id, kind, subject, event_id, event_created, received_at, bytes from tasks
+        where id >= $3 and livemode = $1 and not alone and token is null and run_at <= $5
+            and kind = any ((select $2::text[])::text[])
         order by id limit $4 for update skip locked";
-    let rows = sqlx::query_as(SQL).bind(livemode).bind(kinds).bind(from_id).bind(limit);
+    let rows = sqlx::query_as(SQL).bind(livemode).bind(kinds).bind(from_id).bind(limit).bind(now);
     Ok(rows.fetch_all(conn).await?)
 }
 
@@ -109,7 +115,23 @@ pub async fn claim_fresh(
 pub async fn finish_fresh(conn: &mut PgConnection, ids: &[i64]) -> Result<(), StoreError> {
     const SQL: &str = "-- finish_fresh
         delete from tasks where id = any ((select $1::bigint[])::bigint[])";
-    sqlx::query(SQL).bind(ids).execute(conn).await?;
+    if !ids.is_empty() {
+        sqlx::query(SQL).bind(ids).execute(conn).await?;
+    }
+    Ok(())
+}
+
+/// Puts fresh events off whose rows this transaction has locked: they are taken again from `until` on.
+pub async fn put_fresh_off(
+    conn: &mut PgConnection,
+    ids: &[i64],
+    until: OffsetDateTime,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- put_fresh_off
+        update tasks set run_at = $2 where id = any ((select $1::bigint[])::bigint[])";
+    if !ids.is_empty() {
+        sqlx::query(SQL).bind(ids).bind(until).execute(conn).await?;
+    }
     Ok(())
 }
 
@@ -121,7 +143,9 @@ pub async fn leave_alone(
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- leave_alone
         update tasks set alone = true, run_at = least(run_at, $2) where id = any ((select $1::bigint[])::bigint[]) and token is null";
-    sqlx::query(SQL).bind(ids).bind(now).execute(conn).await?;
+    if !ids.is_empty() {
+        sqlx::query(SQL).bind(ids).bind(now).execute(conn).await?;
+    }
     Ok(())
 }
 

@@ -250,27 +250,8 @@ pub async fn list_by_ids(
     Ok(rows.into_iter().map(|mut row| (std::mem::take(&mut row.topup), row.read())).collect())
 }
 
-/// Reads a top-up; its row stays as it is until the transaction ends, so that whoever changes it afterwards
-/// rings for what was decided on it.
-pub async fn find_for_share(
-    conn: &mut PgConnection,
-    livemode: bool,
-    topup: &str,
-) -> Result<Option<Topup>, StoreError> {
-    // A row that is not there can't be held: whoever writes it takes this lock first, and then looks whom it rings for.
-    const ABSENT: &str = "-- hold_absent_topup
-        select pg_advisory_xact_lock_shared(hashtextextended('topup:' || $1::text || ':' || $2, 0))";
-    const SQL: &str = "-- find_topup_for_share
-        select * from topups where livemode = $1 and topup = $2 for share";
-    let found = read_one(sqlx::query_as(SQL).bind(livemode).bind(topup), conn).await?;
-    if found.is_some() {
-        return Ok(found);
-    }
-    sqlx::query(ABSENT).bind(livemode).bind(topup).execute(&mut *conn).await?;
-    read_one(sqlx::query_as(SQL).bind(livemode).bind(topup), conn).await
-}
-
-/// Keeps these top-ups as they are until the transaction ends, with a row or without. The ids must be sorted.
+/// Keeps these top-ups as they are until the transaction ends, with a row or without: whoever writes one takes this
+/// lock first, and then looks whom it rings for. The ids must be sorted.
 pub async fn hold_all(conn: &mut PgConnection, livemode: bool, topups: &[&str]) -> Result<(), StoreError> {
     const SQL: &str = "-- hold_topups
         select pg_advisory_xact_lock_shared(hashtextextended('topup:' || $1::text || ':' || id, 0))

@@ -2,6 +2,8 @@
 
 mod row;
 
+use std::collections::BTreeMap;
+
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use sqlx::types::time::{Date, OffsetDateTime};
@@ -64,6 +66,20 @@ pub async fn insert_first_lines(
     insert_history(conn, &lines, cause, now).await
 }
 
+/// Reads transfers as they are, by their ids; those that are not there are left out.
+pub async fn list_by_ids(
+    conn: &mut PgConnection,
+    ids: &[&str],
+) -> Result<BTreeMap<String, Transfer>, StoreError> {
+    const SQL: &str = "-- list_transfers_by_ids
+        select * from transfers where id = any ((select $1::text[])::text[])";
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let rows: Vec<Row> = sqlx::query_as(SQL).bind(ids).fetch_all(conn).await?;
+    rows.into_iter().map(|row| Row::read(row).map(|transfer| (transfer.id.to_string(), transfer))).collect()
+}
+
 /// Reads a transfer as it is.
 pub async fn find(conn: &mut PgConnection, id: &str) -> Result<Option<Transfer>, StoreError> {
     const SQL: &str = "-- find_transfer
@@ -105,15 +121,16 @@ pub async fn find_for_update(conn: &mut PgConnection, id: &str) -> Result<Option
     row.map(Row::read).transpose()
 }
 
-/// Those of these transfers that are under way, locked; one that somebody else has locked is left out.
-pub async fn list_releasing_for_update(
+/// Those of these transfers with this status, locked; one that somebody else has locked is left out.
+pub async fn list_unlocked_for_update(
     conn: &mut PgConnection,
     ids: &[&str],
+    status: Status,
 ) -> Result<Vec<Transfer>, StoreError> {
-    const SQL: &str = "-- list_releasing_for_update
-        select * from transfers where id = any ((select $1::text[])::text[]) and status = 'releasing'
+    const SQL: &str = "-- list_unlocked_for_update
+        select * from transfers where id = any ((select $1::text[])::text[]) and status = $2
         order by id for no key update skip locked";
-    let rows: Vec<Row> = sqlx::query_as(SQL).bind(ids).fetch_all(conn).await?;
+    let rows: Vec<Row> = sqlx::query_as(SQL).bind(ids).bind(status.as_str()).fetch_all(conn).await?;
     rows.into_iter().map(Row::read).collect()
 }
 
@@ -238,6 +255,17 @@ impl Change<'_> {
             && self.stripe_transfer == transfer.stripe_transfer.as_ref().map(|id| id.as_str())
             && self.failure == failure
     }
+}
+
+/// The changes of transfers that go on waiting, each for its reasons: in the line for money or not.
+pub fn going_on<'a>(
+    looked: &'a [(&Transfer, Vec<Reason>)],
+    fundable: bool,
+) -> Vec<(&'a Transfer, Change<'a>)> {
+    let change = |(transfer, waiting_on): &'a (&'a Transfer, Vec<Reason>)| {
+        (*transfer, Change { waiting_on, fundable, ..Change::of(transfer) })
+    };
+    looked.iter().map(change).collect()
 }
 
 /// Writes a change of a transfer: see [`record_changes`].

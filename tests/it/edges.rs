@@ -69,7 +69,7 @@ async fn one_that_is_asked_for_while_its_top_up_is_first_written_down_hears_of_i
         let left = world.count("select count(*) from tasks where subject = $1 and run_at <= now()", &second);
         let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'
             and datname = current_database() and query like '-- ' || $1 || '%'";
-        (left.await == 0 || world.count(waits, "hold_absent_topup").await > 0).then_some(())
+        (left.await == 0 || world.count(waits, "hold_topups").await > 0).then_some(())
     };
     assert!(eventually(looked_at).await.is_some());
     sqlx::Connection::close(held).await.unwrap();
@@ -107,13 +107,9 @@ async fn whoever_decides_takes_top_ups_and_accounts_in_the_order_in_which_events
     world.until_idle().await;
     // One transfer: the top-up before the account.
     let mut held = world.pool().begin().await.unwrap();
-    sqlx::query("select 1 from topups where topup = $1 for no key update")
-        .bind(&topup)
-        .execute(&mut *held)
-        .await
-        .unwrap();
+    sqlx::query(LOCK_TOPUP).bind(&topup).execute(&mut *held).await.unwrap();
     world.api.post(&format!("/v1/transfers/{tied}/hold"), "h", &json!({})).await;
-    lock_more(&world, &mut held, "find_topup_for_share", LOCK_ACCOUNT, &low).await.unwrap();
+    lock_more(&world, &mut held, "hold_topups", LOCK_ACCOUNT, &low).await.unwrap();
     held.rollback().await.unwrap();
     world.api.post(&format!("/v1/transfers/{tied}/resume"), "u", &json!({})).await;
     world.until_idle().await;

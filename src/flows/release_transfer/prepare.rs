@@ -1,6 +1,7 @@
-//! Writes down together that sends begin: the transfers whose time has come at the same moment.
+//! Takes a step together with the transfers whose turn came at the same moment: says why they wait, or writes down that
+//! their sends begin.
 //!
-//! Only what is plainly to be sent is prepared here. Everything else, and whatever somebody else has locked, is left to
+//! Of those under way, only what is plainly to be sent is prepared here. Everything else, and whatever somebody else has locked, is left to
 //! the step that each takes alone.
 
 use std::collections::BTreeMap;
@@ -8,11 +9,12 @@ use std::collections::BTreeMap;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::{Context, FlowError, next_step};
+use super::{Context, FlowError, look, next_step};
 use crate::domain::ids::TransferId;
 use crate::domain::money::Currency;
 use crate::domain::reason::Reason;
 use crate::domain::release::Step;
+use crate::domain::transfer::Status;
 use crate::flows::transfer_snapshot::Snapshot;
 use crate::planted::{self, Bug};
 use crate::store::attempts::{self, Attempt};
@@ -37,19 +39,42 @@ pub struct Prepared {
     pub(super) at: OffsetDateTime,
 }
 
-/// Prepares what is plainly to be sent; the others go alone, as do all where it fails.
-pub(super) async fn all(ctx: &Context, intents: &[Intent]) -> Vec<Option<Box<Prepared>>> {
-    let mut prepared = prepare(ctx, intents).await.unwrap_or_else(|error| {
-        tracing::debug!(%error, "sends could not be prepared together; each goes alone");
-        BTreeMap::new()
-    });
-    intents.iter().map(|intent| prepared.remove(intent.id.as_str()).map(Box::new)).collect()
+/// How far a transfer came together with others.
+#[derive(Debug)]
+pub enum Came {
+    /// It waits and was looked at; when to look again without being rung.
+    Looked(Option<OffsetDateTime>),
+    /// Its send is written down.
+    Prepared(Box<Prepared>),
+    /// Nowhere: it goes on alone.
+    Nowhere,
 }
 
-async fn prepare(ctx: &Context, intents: &[Intent]) -> Result<BTreeMap<String, Prepared>, FlowError> {
+/// Looks at those that wait, and prepares what is plainly to be sent.
+pub(super) async fn all(ctx: &Context, intents: &[Intent]) -> Vec<Came> {
+    let alone =
+        |error: &FlowError| tracing::debug!(%error, "transfers could not go on together; each does alone");
+    let ids: Vec<&str> = intents.iter().map(|intent| intent.id.as_str()).collect();
+    let mut looked = look::all(ctx, &ids).await.inspect_err(alone).unwrap_or_default();
+    let left: Vec<&Intent> =
+        intents.iter().filter(|intent| !looked.contains_key(intent.id.as_str())).collect();
+    let mut prepared = match left.is_empty() {
+        true => BTreeMap::new(),
+        false => prepare(ctx, &left).await.inspect_err(alone).unwrap_or_default(),
+    };
+    let came = |intent: &Intent| match looked.remove(intent.id.as_str()) {
+        Some(again_at) => Came::Looked(again_at),
+        None => {
+            prepared.remove(intent.id.as_str()).map_or(Came::Nowhere, |one| Came::Prepared(Box::new(one)))
+        }
+    };
+    intents.iter().map(came).collect()
+}
+
+async fn prepare(ctx: &Context, intents: &[&Intent]) -> Result<BTreeMap<String, Prepared>, FlowError> {
     let ids: Vec<&str> = intents.iter().map(|intent| intent.id.as_str()).collect();
     let mut tx = db::begin(&ctx.pool).await?;
-    let mut transfers = transfers::list_releasing_for_update(&mut tx, &ids).await?;
+    let mut transfers = transfers::list_unlocked_for_update(&mut tx, &ids, Status::Releasing).await?;
     transfers.retain(|transfer| transfer.livemode == ctx.livemode);
     if transfers.is_empty() {
         return Ok(BTreeMap::new());
@@ -79,7 +104,7 @@ async fn prepare(ctx: &Context, intents: &[Intent]) -> Result<BTreeMap<String, P
 /// Keeps those whose leases hold; after the accounts, since whoever changes one rings its transfers while holding it.
 async fn hold(
     tx: &mut PgConnection,
-    intents: &[Intent],
+    intents: &[&Intent],
     ready: &mut Vec<Prepared>,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
