@@ -189,6 +189,11 @@ pub fn summary(facts: &Facts<'_>) -> String {
 }
 
 impl Facts<'_> {
+    /// An amount as people write it, with its currency.
+    fn money(&self, amount_minor: i64) -> String {
+        format!("{} {}", self.currency.written(amount_minor), self.currency.as_str().to_uppercase())
+    }
+
     /// A check that is decided by one reason.
     fn decided(&self, check: &'static str, reason: Reason, evidence: Evidence) -> Check {
         let stands_against = self.reasons.contains(&reason);

@@ -66,7 +66,7 @@ async fn at_every_stage_the_explanation_says_what_the_transfer_waits_on() {
         check(&approval, "approval")["evidence"]["what"]
             .as_str()
             .unwrap()
-            .contains("1000 is above the limit of 500")
+            .contains("10.00 USD is above the limit of 5.00 USD")
     );
     let (_, made) = world.api.post("/v1/keys", "k", &json!({"name": "n", "scope": "operate"})).await;
     let other = world.api.with_key(made["secret"].as_str().unwrap());
@@ -76,7 +76,7 @@ async fn at_every_stage_the_explanation_says_what_the_transfer_waits_on() {
     assert_eq!((&approved["passed"], &approved["evidence"]["source"]), (&json!(true), &made["id"]));
     let funds = check(&short, "funds")["evidence"]["what"].as_str().unwrap();
     assert!(
-        funds.starts_with("it needs 1000 usd; 0 in the pool are free, and it is the first in line"),
+        funds.starts_with("it needs 10.00 USD; 0.00 USD in the pool are free, and it is the first in line"),
         "{funds}"
     );
     assert_eq!(world.api.post(&format!("/v1/transfers/{id}/hold"), "h", &json!({})).await.0, 200);
@@ -119,8 +119,8 @@ async fn the_place_in_line_and_what_stands_before_it_is_told() {
         check(&explained(&world, id).await, "funds")["evidence"]["what"].as_str().unwrap().to_owned()
     };
     assert!(what(&line[0]).await.contains("it is the first in line"));
-    assert!(what(&line[1]).await.contains("one transfer before it asks for 300"));
-    assert!(what(&line[2]).await.contains("2 transfers before it ask for 700"));
+    assert!(what(&line[1]).await.contains("one transfer before it asks for 3.00 USD"));
+    assert!(what(&line[2]).await.contains("2 transfers before it ask for 7.00 USD"));
     let explanation = explained(&world, &tied).await;
     let waits = check(&explanation, "topup");
     assert_eq!((&waits["passed"], &waits["code"]), (&json!(false), &json!("topup_pending")));
@@ -176,7 +176,10 @@ async fn an_unknown_outcome_and_every_end_are_explained() {
     });
     let back = back.await.expect("it comes back");
     assert!(
-        check(&back, "reversals")["evidence"]["what"].as_str().unwrap().contains("400 of 1000 came back")
+        check(&back, "reversals")["evidence"]["what"]
+            .as_str()
+            .unwrap()
+            .contains("4.00 USD of 10.00 USD came back")
     );
 }
 

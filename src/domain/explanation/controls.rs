@@ -41,9 +41,10 @@ fn approval(facts: &Facts<'_>) -> Check {
         (Some(act), _) => Evidence::said("it was approved").at(act.at).from(&act.by),
         (None, None) => Evidence::said(format!("transfers in {} need no approval", facts.currency)),
         (None, Some(above)) => Evidence::said(format!(
-            "{} is {} the limit of {above} above which another key must approve; asked for by {}",
-            facts.amount_minor,
+            "{} is {} the limit of {} above which another key must approve; asked for by {}",
+            facts.money(facts.amount_minor),
             if facts.amount_minor > *above { "above" } else { "within" },
+            facts.money(*above),
             facts.asked.by
         ))
         .from("SLUICEGATE_APPROVAL_ABOVE"),
@@ -64,10 +65,12 @@ fn daily_cap(facts: &Facts<'_>) -> Check {
     let mut said = Vec::new();
     let mut source = "SLUICEGATE_DAILY_CAP";
     if let Some(cap) = limits.daily_cap.get(&currency) {
-        said.push(format!("{} of {cap} are used today", used.in_all_minor));
+        let (used, cap) = (facts.money(used.in_all_minor), facts.money(*cap));
+        said.push(format!("{used} of {cap} are used today"));
     }
     if let Some(cap) = limits.daily_cap_per_destination.get(&currency) {
-        said.push(format!("{} of {cap} are used today for this account", used.for_destination_minor));
+        let (used, cap) = (facts.money(used.for_destination_minor), facts.money(*cap));
+        said.push(format!("{used} of {cap} are used today for this account"));
         if said.len() == 1 {
             source = "SLUICEGATE_DAILY_CAP_PER_DESTINATION";
         }
@@ -79,7 +82,7 @@ fn daily_cap(facts: &Facts<'_>) -> Check {
             "{}: {}, and it needs {}",
             day_of(facts.now),
             said.join("; "),
-            facts.amount_minor
+            facts.money(facts.amount_minor)
         ))
         .from(source),
     };

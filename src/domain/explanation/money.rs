@@ -33,36 +33,34 @@ fn topup(facts: &Facts<'_>) -> Option<Check> {
 
 fn funds(facts: &Facts<'_>) -> Check {
     const NAME: &str = "funds";
-    let (amount, currency, money) = (facts.amount_minor, facts.currency, &facts.money);
+    let (amount, money) = (facts.money(facts.amount_minor), &facts.money);
     if facts.status == Status::Releasing {
-        let evidence = Evidence::said(format!("{amount} {currency} are reserved for it"));
+        let evidence = Evidence::said(format!("{amount} are reserved for it"));
         return Check { passed: Some(true), ..Check::open(NAME, evidence) };
     }
     let of = match &facts.topup {
         Some(topup) => format!("of {}", topup.id),
         None => "in the pool".to_owned(),
     };
-    let (ahead, ahead_minor) = money.ahead;
-    let free = format!("it needs {amount} {currency}; {} {of} are free", money.free_minor);
+    let (ahead, asked) = (money.ahead.0, facts.money(money.ahead.1));
+    let free = format!("it needs {amount}; {} {of} are free", facts.money(money.free_minor));
     if !facts.in_line {
         let evidence = Evidence::said(format!("{free}; asked once nothing above stands in the way"));
         return Check::open(NAME, evidence);
     }
     let line = match ahead {
         0 => "it is the first in line".to_owned(),
-        1 => format!("one transfer before it asks for {ahead_minor}"),
-        _ => format!("{ahead} transfers before it ask for {ahead_minor}"),
+        1 => format!("one transfer before it asks for {asked}"),
+        _ => format!("{ahead} transfers before it ask for {asked}"),
     };
-    let evidence = Evidence::said(format!("{free}, and {line} (minor units)")).at(facts.now);
+    let evidence = Evidence::said(format!("{free}, and {line}")).at(facts.now);
     facts.decided(NAME, Reason::FundsInsufficient, evidence).expected(facts.expected_release_at)
 }
 
 fn stripe_balance(facts: &Facts<'_>) -> Check {
     let told = facts.money.stripe_available;
     let balance = |text: &str| match told {
-        Some((minor, at)) => {
-            Evidence::said(format!("{text}; its balance was {minor} {} (minor units)", facts.currency)).at(at)
-        }
+        Some((minor, at)) => Evidence::said(format!("{text}; its balance was {}", facts.money(minor))).at(at),
         None => Evidence::said(text),
     };
     let evidence = match facts.money.stopped_at {

@@ -66,13 +66,14 @@ fn last(facts: &Facts<'_>, what: String) -> Evidence {
 
 fn went_out(facts: &Facts<'_>) -> Check {
     let id = facts.stripe_transfer.as_deref().unwrap_or_default();
-    let what = format!("Stripe made {id} of {} {} (minor units)", facts.amount_minor, facts.currency);
+    let what = format!("Stripe made {id} of {}", facts.money(facts.amount_minor));
     let evidence = if facts.amount_reversed_minor > 0 { Evidence::said(what) } else { last(facts, what) };
     Check { passed: Some(true), ..Check::open(NAME, evidence) }
 }
 
 fn came_back(facts: &Facts<'_>) -> Check {
-    let what = format!("{} of {} came back (minor units)", facts.amount_reversed_minor, facts.amount_minor);
+    let (back, of) = (facts.money(facts.amount_reversed_minor), facts.money(facts.amount_minor));
+    let what = format!("{back} of {of} came back");
     Check::open("reversals", last(facts, what))
 }
 

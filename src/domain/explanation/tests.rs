@@ -157,14 +157,14 @@ fn rows() -> Vec<Row> {
         row((OnHold, "hold"), ("it is held", Some("key_1")), |f| f.held = Some(act())),
         row(
             (ApprovalRequired, "approval"),
-            ("1000 is above the limit of 500", Some("SLUICEGATE_APPROVAL_ABOVE")),
+            ("10.00 USD is above the limit of 5.00 USD", Some("SLUICEGATE_APPROVAL_ABOVE")),
             |f| f.approved = None,
         ),
         row((Scheduled, "schedule"), ("its date", Some("key_0")), |f| f.release_after = Some(LATER))
             .until(LATER),
         row(
             (DailyCapReached, "daily_cap"),
-            ("1500 of 2000 are used today, and it needs 1000", Some("SLUICEGATE_DAILY_CAP")),
+            ("15.00 USD of 20.00 USD are used today, and it needs 10.00 USD", Some("SLUICEGATE_DAILY_CAP")),
             |f| f.used.in_all_minor = 1_500,
         )
         .until(next_day(NOW)),
@@ -225,14 +225,14 @@ fn rows() -> Vec<Row> {
         row((TopupFailed, "topup"), ("no money", Some("evt_2")), |f| f.topup = topup(Some("failed"))),
         row(
             (FundsInsufficient, "funds"),
-            ("it needs 1000 usd; 200 in the pool are free, and 3 transfers before it ask for 900", None),
+            ("it needs 10.00 USD; 2.00 USD in the pool are free, and 3 transfers before it ask for 9.00 USD", None),
             |f| {
                 f.money = MoneyFacts { free_minor: 200, ahead: (3, 900), ..MoneyFacts::default() };
                 f.expected_release_at = Some(LATER);
             },
         )
         .until(LATER),
-        row((StripeBalanceInsufficient, "stripe_balance"), ("its balance was 5 usd", Some("api")), |f| {
+        row((StripeBalanceInsufficient, "stripe_balance"), ("its balance was 0.05 USD", Some("api")), |f| {
             f.money.stopped_at = Some(EARLIER);
             f.money.stripe_available = Some((5, EARLIER));
         }),
@@ -348,12 +348,12 @@ fn of_one_that_is_over_it_is_told_how_it_ended() {
         (of(Status::Released, 0), vec![out], "It went out."),
         (
             of(Status::PartiallyReversed, 300),
-            vec![out, ("reversals", None, "300 of 1000 came back")],
+            vec![out, ("reversals", None, "3.00 USD of 10.00 USD came back")],
             "part of it came back",
         ),
         (
             of(Status::Reversed, 1_000),
-            vec![out, ("reversals", None, "1000 of 1000 came back")],
+            vec![out, ("reversals", None, "10.00 USD of 10.00 USD came back")],
             "all of it came back",
         ),
         (of(Status::Failed, 0), vec![("stripe", Some(false), "No such destination")], "refused it for good"),
