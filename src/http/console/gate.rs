@@ -1,6 +1,8 @@
-//! How often somebody may fail to sign in: so many a minute from one address, and so many from all together.
+//! How often somebody may fail to sign in: so many times a minute from one address, and fewer while very many fail.
 //!
-//! Kept in memory: each process bounds for itself, and a restart begins anew.
+//! Nobody is kept out for what others do: an address that has not failed may always try once, so that no stranger can
+//! keep operators from the emergency stop. No key can be guessed at any rate; what is bounded is the work that
+//! strangers make. Kept in memory: each process bounds for itself, and a restart begins anew.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,14 +10,20 @@ use std::sync::{Mutex, PoisonError};
 
 use time::{Duration, OffsetDateTime};
 
+use crate::domain::network;
+
 /// From one address. A person who mistypes needs a few.
 const MOST: u32 = 5;
-/// From all addresses.
-const MOST_OF_ALL: u32 = 60;
+/// From one address while there is a crowd.
+const MOST_IN_A_CROWD: u32 = 1;
+/// More failures than this from all addresses are a crowd.
+const CROWD: u32 = 60;
 /// Within this.
 const WITHIN: Duration = Duration::MINUTE;
-/// Beyond so many addresses, those whose time is over are let go; `MOST_OF_ALL` bounds how many are not.
+/// From so many addresses on, those whose time is over are let go.
 const MANY: usize = 1_000;
+/// The most addresses remembered, some megabytes. Beyond them all begin anew: so large a crowd gains a few guesses.
+const MOST_ADDRESSES: usize = 65_536;
 
 /// Counts by address.
 #[derive(Debug, Default)]
@@ -26,7 +34,9 @@ pub struct Gate {
 #[derive(Debug, Default)]
 struct Counts {
     all: Option<Window>,
-    by_address: HashMap<IpAddr, Window>,
+    by_address: HashMap<u128, Window>,
+    /// How many addresses were left when they were last looked through.
+    left: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,45 +49,52 @@ impl Window {
     fn is_over(&self, now: OffsetDateTime) -> bool {
         !(self.since..self.since + WITHIN).contains(&now)
     }
+
+    /// One more than in the window, if it lasts.
+    fn and_one(window: Option<Self>, now: OffsetDateTime) -> Self {
+        let Self { since, count } =
+            window.filter(|window| !window.is_over(now)).unwrap_or(Self { since: now, count: 0 });
+        Self { since, count: count.saturating_add(1) }
+    }
+}
+
+impl Counts {
+    fn is_crowd(&self, now: OffsetDateTime) -> bool {
+        self.all.is_some_and(|all| !all.is_over(now) && all.count >= CROWD)
+    }
+
+    /// Lets those go whose time is over. That is done when there are twice as many as were left, which costs little
+    /// for each failure.
+    fn tidy(&mut self, now: OffsetDateTime) {
+        if self.by_address.len() >= MANY.max(2 * self.left) || self.by_address.len() >= MOST_ADDRESSES {
+            self.by_address.retain(|_, window| !window.is_over(now));
+            if self.by_address.len() >= MOST_ADDRESSES {
+                self.by_address.clear();
+            }
+            self.left = self.by_address.len();
+        }
+    }
 }
 
 impl Gate {
     /// Whether somebody at this address may try now.
     pub(super) fn admits(&self, address: IpAddr, now: OffsetDateTime) -> bool {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let below = |window: Option<&Window>, most: u32| {
-            window.is_none_or(|window| window.is_over(now) || window.count < most)
-        };
-        below(counts.all.as_ref(), MOST_OF_ALL) && below(counts.by_address.get(&block(address)), MOST)
+        let most = if counts.is_crowd(now) { MOST_IN_A_CROWD } else { MOST };
+        let window = counts.by_address.get(&network::subscriber(address));
+        window.is_none_or(|window| window.is_over(now) || window.count < most)
     }
 
-    /// Counts a failure.
-    pub(super) fn failed(&self, address: IpAddr, now: OffsetDateTime) {
+    /// Counts a failure, and says whether it is one of a crowd's.
+    pub(super) fn failed(&self, address: IpAddr, now: OffsetDateTime) -> bool {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.by_address.len() >= MANY {
-            counts.by_address.retain(|_, window| !window.is_over(now));
-        }
-        let fresh = Window { since: now, count: 0 };
-        let counts = &mut *counts;
-        for window in
-            [counts.all.get_or_insert(fresh), counts.by_address.entry(block(address)).or_insert(fresh)]
-        {
-            if window.is_over(now) {
-                *window = fresh;
-            }
-            window.count = window.count.saturating_add(1);
-        }
-    }
-}
-
-/// Who has one address of the newer kind has a whole block of them.
-fn block(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
+        let crowd = counts.is_crowd(now);
+        counts.tidy(now);
+        counts.all = Some(Window::and_one(counts.all, now));
+        let subscriber = network::subscriber(address);
+        let window = Window::and_one(counts.by_address.get(&subscriber).copied(), now);
+        counts.by_address.insert(subscriber, window);
+        crowd
     }
 }
 
@@ -89,6 +106,10 @@ mod tests {
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    fn of(n: u32) -> IpAddr {
+        IpAddr::from((0x0a00_0000 + n).to_be_bytes())
     }
 
     #[test]
@@ -115,17 +136,35 @@ mod tests {
     }
 
     #[test]
-    fn all_addresses_together_are_bounded_and_take_no_room_for_ever() {
+    fn a_crowd_of_strangers_shuts_nobody_out_and_its_own_have_one_attempt() {
         let gate = Gate::default();
-        for n in 0..MOST_OF_ALL {
-            gate.failed(IpAddr::from((0x0a00_0000 + n).to_be_bytes()), NOW);
+        for n in 0..CROWD {
+            assert!(!gate.failed(of(n), NOW), "not a crowd yet");
         }
-        assert!(!gate.admits(address("192.0.2.1"), NOW));
-        assert!(gate.admits(address("192.0.2.1"), NOW + WITHIN));
-        for n in 0..MANY {
-            gate.failed(IpAddr::from(u32::try_from(n).unwrap().to_be_bytes()), NOW);
+        assert!(gate.failed(of(CROWD), NOW));
+        assert!(!gate.admits(of(7), NOW), "one attempt is what each of them has");
+        let operator = address("192.0.2.1");
+        assert!(gate.admits(operator, NOW), "who has not failed gets in");
+        gate.failed(operator, NOW);
+        assert!(!gate.admits(operator, NOW), "and mistypes once a minute");
+        assert!(gate.admits(operator, NOW + WITHIN) && gate.admits(of(7), NOW + WITHIN));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut gate = Gate::default();
+        let len = |gate: &Gate| gate.counts.lock().unwrap().by_address.len();
+        for n in 0..u32::try_from(MOST_ADDRESSES).unwrap() {
+            gate.failed(of(n), NOW);
         }
-        gate.failed(address("192.0.2.1"), NOW + WITHIN);
-        assert_eq!(gate.counts.lock().unwrap().by_address.len(), 1);
+        assert_eq!(len(&gate), MOST_ADDRESSES);
+        gate.failed(of(1 << 20), NOW);
+        assert_eq!(len(&gate), 1, "all begin anew");
+        gate = Gate::default();
+        for n in 0..u32::try_from(MANY).unwrap() {
+            gate.failed(of(n), NOW);
+        }
+        gate.failed(of(1 << 21), NOW + WITHIN);
+        assert_eq!(len(&gate), 1, "whose time is over is let go");
     }
 }

@@ -111,9 +111,11 @@ pub(in crate::http) async fn sign_in(
     let with = match with {
         Ok(with) => with,
         Err(revoked) => {
-            state.console.failed(address, now);
+            let crowd = state.console.failed(address, now);
             let from = address.to_string();
-            if let Some(unrecorded) = state.door.note_refusal(&from, "sign in to the console", now) {
+            // Of a crowd one row a minute stands for all: strangers must not fill the log.
+            let kind = if crowd { "anywhere" } else { &from };
+            if let Some(unrecorded) = state.door.note_refusal(kind, "sign in to the console", now) {
                 sign_in::note_failure(&state.ctx, revoked.as_ref(), &from, unrecorded).await?;
             }
             let words = "This key is unknown or was revoked. Check it, or use another one.";
