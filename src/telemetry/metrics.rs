@@ -71,6 +71,11 @@ const METRICS: &[(&str, Kind, &str)] = &[
         Counter,
         "Calls of the API with a known key that was taken back or does not reach so far",
     ),
+    (
+        "sluicegate_connections_closed_total",
+        Counter,
+        "Connections that were left though their other end had not ended them, by reason",
+    ),
     ("sluicegate_trace_spans_total", Counter, "Spans handed to the collector, by outcome (sent, failed)"),
 ];
 
@@ -83,6 +88,7 @@ const FROM_ZERO: &[(&str, &str, &[&str])] = &[
     ),
     ("sluicegate_backfilled_events_total", "", &[""]),
     ("sluicegate_reconcile_differences_total", "kind", &["account", "topup", "transfer"]),
+    ("sluicegate_connections_closed_total", "reason", &["crowded", "overdue", "refused"]),
     ("sluicegate_transfers_adopted_total", "", &[""]),
     ("sluicegate_transfer_mismatches_total", "", &[""]),
     ("sluicegate_topup_mismatches_total", "", &[""]),
