@@ -71,6 +71,12 @@ async function renew() {
     // Whoever is there with the keyboard stays where they are, or at the beginning where that is gone.
     if (held) (twin ?? document.getElementById("main")).focus({ preventScroll: true });
   }
+  lookAgain();
+}
+
+// What is about to change without news of it is looked at until it has.
+function lookAgain() {
+  if (document.querySelector("[data-unsettled]")) setTimeout(soon, 1500);
 }
 
 // What stands in the new part where this stood in the old one.
@@ -85,6 +91,8 @@ function concerned(event) {
   const subjects = parts().map((part) => part.dataset.live);
   return subjects.some((subject) => !subject || event.data.includes(subject));
 }
+
+lookAgain();
 
 if (parts().length && window.EventSource) {
   const source = new EventSource("/console/stream");

@@ -110,7 +110,11 @@ fn dead_letters(state: &State) -> Finding {
         0 => Finding::ok(CHECK, "none"),
         count => Finding::warn(
             CHECK,
-            format!("{count} events could not be applied"),
+            if count == 1 {
+                "an event could not be applied".to_owned()
+            } else {
+                format!("{count} events could not be applied")
+            },
             "`sluicegate events list --status failed` says why; `sluicegate replay --failed` tries them again",
         ),
     }

@@ -12,6 +12,7 @@ use super::frame::{Frame, Section};
 use super::page;
 use super::query::Asked;
 use super::session::{Operator, Reader};
+use super::wanted;
 use super::words::{self, Choice, Fact, State as Standing};
 use crate::domain::account::{Known, Requirements};
 use crate::domain::ids::AccountId;
@@ -52,7 +53,7 @@ struct One {
     standing: Standing,
     why: Vec<Why>,
     next: String,
-    fields: Vec<String>,
+    fields: String,
     deadline: Option<String>,
     link: bool,
     facts: Vec<Fact>,
@@ -71,6 +72,7 @@ struct Why {
 #[derive(Debug)]
 struct Wanted {
     when: &'static str,
+    words: String,
     fields: Vec<String>,
 }
 
@@ -156,11 +158,11 @@ pub(in crate::http) async fn one(
         standing: words::readiness(reasons.is_empty()),
         why: reasons.iter().map(why).collect(),
         next: next.detail.to_owned(),
-        fields: next.fields,
+        fields: wanted::in_words(&next.fields),
         deadline: next.deadline.map(words::moment),
         link: visitor.operates() && next.action == Action::OnboardingLink,
         facts: facts(&account),
-        wanted: wanted(&account.known),
+        wanted: asked_for(&account.known),
         history: history.into_iter().rev().map(Line::of).collect(),
     })
 }
@@ -173,12 +175,12 @@ fn facts(account: &Account) -> Vec<Fact> {
         ("Charges enabled", said(flags.charges_enabled)),
         ("Payouts enabled", said(flags.payouts_enabled)),
         ("Receiving transfers", flags.transfers_capability),
-        ("Why Stripe holds it back", flags.requirements.disabled_reason),
+        ("Why Stripe holds it back", flags.requirements.disabled_reason.as_deref().map(wanted::held_back)),
         ("Country", flags.country),
         ("Its currency", flags.default_currency.map(|currency| currency.to_uppercase())),
         ("Left the platform", account.known.deauthorized_at.map(words::moment)),
         ("This was so at", Some(words::moment(account.as_of))),
-        ("Told by", Some(account.source.clone())),
+        ("Told by", Some(words::source(&account.source))),
         ("First heard of", Some(words::moment(account.first_seen))),
     ];
     let mut facts: Vec<Fact> =
@@ -188,7 +190,7 @@ fn facts(account: &Account) -> Vec<Fact> {
     facts
 }
 
-fn wanted(known: &Known) -> Vec<Wanted> {
+fn asked_for(known: &Known) -> Vec<Wanted> {
     let Requirements { currently_due, past_due, eventually_due, pending_verification, .. } =
         known.flags.clone().unwrap_or_default().requirements;
     let lists = [
@@ -198,7 +200,7 @@ fn wanted(known: &Known) -> Vec<Wanted> {
         ("Due later", eventually_due),
     ];
     let some = lists.into_iter().filter(|(_, fields)| !fields.is_empty());
-    some.map(|(when, fields)| Wanted { when, fields }).collect()
+    some.map(|(when, fields)| Wanted { when, words: wanted::in_words(&fields), fields }).collect()
 }
 
 impl Line {
@@ -208,7 +210,7 @@ impl Line {
             standing: words::readiness(change.reasons.is_empty()),
             why: change.reasons.iter().map(|code| words::reason(code)).collect(),
             as_of: words::moment(change.as_of),
-            source: change.source,
+            source: words::source(&change.source),
         }
     }
 }

@@ -3,6 +3,8 @@
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
+use serde_json::Value;
+use time::OffsetDateTime;
 
 use super::frame::{Frame, Section};
 use super::page;
@@ -65,7 +67,7 @@ pub(in crate::http) async fn log(
 impl Row {
     fn of(row: &Entry, whole: bool) -> Self {
         let entry = &row.entry;
-        let details = Some(entry.details.clone()).filter(|details| whole && details != "{}");
+        let details = whole.then(|| in_words(&entry.details)).filter(|details| !details.is_empty());
         Self {
             id: row.id,
             at: words::moment(entry.at),
@@ -75,5 +77,54 @@ impl Row {
             href: words::page_about(&entry.subject),
             details,
         }
+    }
+}
+
+/// The details as a person reads them: what says nothing is left out, and an amount is written in its currency.
+fn in_words(details: &str) -> String {
+    let Ok(Value::Object(named)) = serde_json::from_str(details) else { return details.to_owned() };
+    let currency = named.get("currency").and_then(Value::as_str);
+    let said = named.iter().filter_map(|(name, value)| {
+        let value = match (name.as_str(), value, currency) {
+            (_, Value::Null, _) | ("changed", Value::Bool(true), _) => return None,
+            ("currency", _, _) if named.contains_key("amount") => return None,
+            ("amount", Value::Number(amount), Some(of)) => words::money(amount.as_i64()?, of),
+            (_, Value::String(us), _) if name.ends_with("_us") => in_time(us)?,
+            (_, Value::Bool(yes), _) => if *yes { "yes" } else { "no" }.to_owned(),
+            (_, Value::String(text), _) => text.clone(),
+            (_, Value::Object(inner), _) if inner.is_empty() => return None,
+            (_, Value::Array(inner), _) if inner.is_empty() => return None,
+            (_, other, _) => other.to_string(),
+        };
+        Some(format!("{}: {value}", name.trim_end_matches("_us").replace('_', " ")))
+    });
+    said.collect::<Vec<_>>().join("; ")
+}
+
+/// A moment that is kept as microseconds since 1970.
+fn in_time(us: &str) -> Option<String> {
+    let at = OffsetDateTime::from_unix_timestamp_nanos(us.parse::<i128>().ok()?.checked_mul(1_000)?);
+    at.ok().map(words::moment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_are_told_in_words_and_what_says_nothing_is_left_out() {
+        let asked = r#"{"amount":750000,"currency":"usd","metadata":{},"topup":null,"idempotency_key":"k","priority":0}"#;
+        assert_eq!(in_words(asked), "amount: 7,500.00 USD; idempotency key: k; priority: 0");
+        assert_eq!(in_words(r#"{"changed":true,"reason":null}"#), "");
+        assert_eq!(in_words(r#"{"changed":false,"reason":"month end"}"#), "changed: no; reason: month end");
+        assert_eq!(
+            in_words(r#"{"currency":"usd","currencies":["usd"]}"#),
+            r#"currencies: ["usd"]; currency: usd"#
+        );
+        assert_eq!(
+            in_words(r#"{"release_after_us":"1764065049000000"}"#),
+            "release after: 2025-11-25 10:04:09"
+        );
+        assert_eq!(in_words("odd"), "odd");
     }
 }

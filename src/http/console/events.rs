@@ -62,6 +62,8 @@ struct One {
     standing: Standing,
     summary: String,
     may_replay: bool,
+    /// What becomes of it shows within seconds, and no news tell of it.
+    unsettled: bool,
     signature: Standing,
     proof: String,
     facts: Vec<Fact>,
@@ -141,7 +143,10 @@ pub(in crate::http) async fn one(
     Id(id): Id,
     mut asked: Asked,
 ) -> Result<Response, Problem> {
-    let done = asked.take("done").filter(|word| word == "replay").map(|_| "The event is applied once more.");
+    let done = asked
+        .take("done")
+        .filter(|word| word == "replay")
+        .map(|_| "Handed in again. What becomes of it shows here.");
     let event = find(&state, &id).await?;
     let mut conn = state.connect().await?;
     let payload = views::find_payload(&mut conn, &event).await?;
@@ -154,6 +159,7 @@ pub(in crate::http) async fn one(
         frame: visitor.frame(Section::Events, title).after(done),
         summary: summary(&event),
         may_replay: may_replay(&visitor, &event),
+        unsettled: event.status() == EventStatus::Pending,
         signature,
         proof,
         facts: facts(&event),

@@ -25,6 +25,7 @@ mod sign_in;
 mod stream;
 mod topups;
 mod transfers;
+mod wanted;
 mod words;
 
 /// The handlers, for the page of all routes.

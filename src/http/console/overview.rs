@@ -77,6 +77,8 @@ struct Sign {
     name: &'static str,
     value: String,
     tone: &'static str,
+    /// The page that says more.
+    href: Option<&'static str>,
 }
 
 /// The overview.
@@ -156,10 +158,13 @@ fn lines(waiting: &[Waiting]) -> Vec<Line> {
 /// How well it keeps up with Stripe.
 fn signs(gauges: &Gauges, now: OffsetDateTime) -> Vec<Sign> {
     let lag = gauges.oldest_due.map_or(Duration::ZERO, |due| now - due);
-    let sign = |name, value, good: bool| Sign { name, value, tone: if good { "good" } else { "bad" } };
+    let sign =
+        |name, value, good: bool| Sign { name, value, tone: if good { "good" } else { "bad" }, href: None };
+    let dead =
+        sign("Events that could not be applied", gauges.dead_letters.to_string(), gauges.dead_letters == 0);
     let mut signs = vec![
         sign("Oldest event not yet worked off", words::length(lag), lag < Duration::MINUTE),
-        sign("Events that could not be applied", gauges.dead_letters.to_string(), gauges.dead_letters == 0),
+        Sign { href: Some("/console/dead-letters").filter(|_| gauges.dead_letters > 0), ..dead },
         sign(
             "Top-up orders without an answer",
             gauges.unknown_topups.to_string(),

@@ -42,7 +42,11 @@ fn page_of(problem: &Problem) -> Response {
     let named =
         |pointer: &str| pointer.trim_start_matches("/query").trim_start_matches('/').replace('_', " ");
     let errors: Vec<_> = errors.iter().map(|error| (named(&error.pointer), error.detail.as_str())).collect();
-    let detail = if errors.is_empty() { detail } else { "Go back and mend this:" };
+    let detail = match code.status() {
+        _ if !errors.is_empty() => "Go back and mend this:",
+        StatusCode::NOT_FOUND => "Check the id, search for it, or look through the lists.",
+        _ => detail,
+    };
     written(code.status(), &Refused { title: code.title(), detail, errors })
 }
 

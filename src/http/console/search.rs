@@ -7,7 +7,7 @@ use axum::response::Response;
 use super::query::Asked;
 use super::session::Reader;
 use super::{onward, refused, words};
-use crate::domain::ids::StripeTransferId;
+use crate::domain::ids::{KeyId, StripeTransferId};
 use crate::http::error::Problem;
 use crate::http::state::{AppState, Shared};
 use crate::store::views::{self, TransferFilter};
@@ -25,7 +25,7 @@ pub(in crate::http) async fn search(
             StatusCode::NOT_FOUND,
             "Nothing has this id",
             "Search for a whole id: xfer_… for a transfer (or tr_…, its id at Stripe, or the Idempotency-Key it was \
-             asked for with), acct_… for an account, tu_… for a top-up, evt_… for an event.",
+             asked for with), acct_… for an account, tu_… for a top-up, evt_… for an event, key_… for what was done about a key.",
         )),
     }
 }
@@ -33,6 +33,10 @@ pub(in crate::http) async fn search(
 async fn page_of(state: &AppState, wanted: &str) -> Result<Option<String>, Problem> {
     if let Some(page) = words::page_about(wanted) {
         return Ok(Some(page));
+    }
+    // Of a key there is what was done with it.
+    if KeyId::parse(wanted).is_ok() {
+        return Ok(Some(format!("/console/audit?subject={wanted}")));
     }
     if wanted.is_empty() || wanted.chars().count() > 255 || wanted.chars().any(char::is_control) {
         return Ok(None);

@@ -67,7 +67,7 @@ struct One {
 struct Step {
     words: String,
     tone: &'static str,
-    as_of: String,
+    when: String,
     at: String,
     source: String,
 }
@@ -206,7 +206,7 @@ fn facts(topup: &Topup) -> Vec<Fact> {
         ("Balance transaction", topup.balance_transaction.clone()),
         ("Made at Stripe", topup.stripe_created.map(words::moment)),
         ("This was so at", Some(words::moment(topup.as_of))),
-        ("Told by", Some(topup.source.clone())),
+        ("Told by", Some(words::source(&topup.source))),
     ];
     let mut facts: Vec<Fact> =
         known.into_iter().filter_map(|(name, value)| Some(Fact::of(name, value?))).collect();
@@ -225,9 +225,10 @@ impl Step {
         Self {
             words: words::sentence(&change.reason),
             tone,
-            as_of: words::moment(change.as_of),
+            // Money is ours to pay out from when we noted it, however old what told of it was.
+            when: words::moment(if change.settled { change.at } else { change.as_of }),
             at: words::moment(change.at),
-            source: change.source,
+            source: words::source(&change.source),
         }
     }
 }

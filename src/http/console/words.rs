@@ -111,6 +111,15 @@ pub(super) fn reason(code: &str) -> String {
     Reason::parse(code).map_or_else(|| code.to_owned(), |reason| reason.words().to_owned())
 }
 
+/// Who or what told something: an id, or the two that have none.
+pub(super) fn source(told: &str) -> String {
+    match told {
+        "api" => "Stripe's API".to_owned(),
+        setting if setting.starts_with("SLUICEGATE_") => format!("set by {setting}"),
+        other => other.to_owned(),
+    }
+}
+
 /// Whether an account may be paid.
 pub(super) fn readiness(ready: bool) -> State {
     if ready {

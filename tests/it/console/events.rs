@@ -84,7 +84,8 @@ async fn a_dead_letter_is_raised_by_a_button_and_that_is_on_record() {
         .must_say("could not be applied");
     let done = admin.press(&path, &[]).await;
     assert_eq!(done.leads_to(), format!("/console/events/{id}?done=replay"));
-    admin.get(done.leads_to()).await.must_say("The event is applied once more.");
+    admin.get(done.leads_to()).await.must_say("Handed in again.").must_say("data-unsettled");
     assert_eq!(audited(&world, id).await, [("admin".to_owned(), "event.replayed".to_owned())]);
     eventually(died).await.expect("it is given up again: it is nonsense still");
+    admin.get(done.leads_to()).await.must_say("Dead letter").must_not_say("data-unsettled");
 }

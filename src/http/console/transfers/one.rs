@@ -159,7 +159,7 @@ impl Asking {
             tone,
             verdict,
             evidence: check.evidence.what,
-            source: check.evidence.source,
+            source: check.evidence.source.as_deref().map(words::source),
             at: check.evidence.at.map(words::moment),
             way_out: check.unblocked_by,
             expected: check.expected_at.map(words::moment),

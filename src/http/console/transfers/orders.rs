@@ -63,7 +63,7 @@ impl Order {
             }
             Self::Control(Control::Cancel) => (
                 "cancel",
-                "Cancel",
+                "Call it off",
                 "It was called off.",
                 "It never goes out. This can't be undone; ask for a new one instead.",
             ),
