@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sluicegate::domain::network::Network;
 use sluicegate::http::{Serving, Tls};
+use sluicegate::stripe::client::{Client, ClientConfig};
+use sluicegate::stripe::error::FailureKind;
+use sluicegate::stripe::rate::Lane;
 use sluicegate::stripe::signature::{self, SigningSecret};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -169,6 +172,15 @@ fn trusting(authority: &str, world: &World) -> Api {
     Api { http, ..world.api.clone() }
 }
 
+/// Whoever stands where Stripe should, with a certificate that this machine's authorities did not sign, is told nothing.
+async fn not_taken_for_stripe(world: &World) {
+    let somebody = ClientConfig { base: world.api.base.clone(), ..world.plan.stripe.clone() };
+    let client = Client::new(somebody).unwrap();
+    let refused = client.own_account(Lane::Release).await.unwrap_err();
+    assert_eq!(refused.failure().kind, FailureKind::NotSent, "{refused}");
+    assert!(refused.to_string().contains("certificate"), "{refused}");
+}
+
 #[tokio::test]
 async fn https_is_served_and_a_renewed_certificate_taken_up() {
     let folder = std::env::temp_dir().join(format!("sgt-tls-{}", std::process::id()));
@@ -186,6 +198,7 @@ async fn https_is_served_and_a_renewed_certificate_taken_up() {
     assert_eq!(trusting("first.ca.pem", &world).get("/readyz").await.0, 200);
     let asked = trusting("second.ca.pem", &world).http.get(world.api.url("/readyz")).send().await;
     assert!(asked.is_err(), "that authority knows nothing of it");
+    not_taken_for_stripe(&world).await;
 
     assert!(!tls.renew().unwrap(), "nothing is new");
     std::fs::copy(pem("second.cert.pem"), &cert).unwrap();

@@ -38,7 +38,8 @@ struct Row {
     check: String,
     standing: Standing,
     found: String,
-    mend: Option<String>,
+    /// Pieces of a sentence; each other one is a command.
+    mend: Vec<String>,
 }
 
 /// How far the walk through one of Stripe's lists has come.
@@ -95,7 +96,7 @@ impl Row {
             check: words::sentence(&finding.check.replace('_', " ")),
             standing: Standing { words, tone },
             found: finding.found,
-            mend: finding.mend,
+            mend: finding.mend.iter().flat_map(|mend| mend.split('`')).map(str::to_owned).collect(),
         }
     }
 }

@@ -87,6 +87,12 @@ impl Fact {
         Self { href: page_about(&value), name, value }
     }
 
+    /// Whether it is an id, which is written like all ids.
+    pub(super) fn is_id(&self) -> bool {
+        let letter = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        self.value.contains('_') && self.value.bytes().all(letter)
+    }
+
     /// The same with a page.
     pub(super) fn at(self, href: String) -> Self {
         Self { href: Some(href), ..self }

@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use sluicegate::domain::network::Network;
 use sqlx::types::time::OffsetDateTime;
 use time::Duration;
 
@@ -150,6 +151,29 @@ async fn whoever_guesses_keys_is_told_to_wait_and_leaves_a_row() {
     let failed = |n: u64| json!({"cause": "unknown", "from": "127.0.0.1", "not_recorded_before": n});
     assert_eq!(details[..2], [failed(0), failed(4)], "one row a minute, which counts the others");
     assert_eq!(rows[2].0, "console.signed_in");
+}
+
+#[tokio::test]
+async fn a_crowd_of_strangers_keeps_no_operator_out_and_fills_no_log() {
+    let world = World::with(|setting| {
+        setting.plan.serving.proxies = [Network::parse("127.0.0.0/8").unwrap()].into();
+    })
+    .await;
+    let browser = Browser::new(&world.api.base);
+    let mark = browser.get("/console/sign-in").await.hidden("mark");
+    let enter = async |from: String, key: &str| {
+        let request = browser.request(Method::POST, "/console/sign-in").header("Origin", &world.api.base);
+        let request = request.header("X-Forwarded-For", from);
+        browser.send(filled(request, &[("mark", &mark), ("key", key)])).await
+    };
+    for n in 0..70 {
+        assert_eq!(enter(format!("198.51.100.{n}"), "sgk_guess").await.status, 401);
+    }
+    assert_eq!(enter("198.51.100.1".to_owned(), ADMIN_KEY).await.status, 429, "one attempt each");
+    assert_eq!(enter("192.0.2.1".to_owned(), ADMIN_KEY).await.leads_to(), "/console");
+    let rows = audited(&world, "console").await;
+    let failed = rows.iter().filter(|(_, action)| action == "console.sign_in_failed").count();
+    assert_eq!((failed, rows.len()), (61, 62), "beyond sixty, one row stands for all");
 }
 
 #[tokio::test]
