@@ -79,6 +79,15 @@ async function story(page, { url, key }) {
   const stops = page.locator(".chain li.bad");
   await stops.filter({ hasText: "Transfers active" }).waitFor();
   const causes = await stops.locator("b").allInnerTexts();
+  const third = page.url();
+  await page.locator(".facts a").filter({ hasText: "acct_" }).click();
+  await says(page, "What Stripe wants from the holder");
+  await look(page, "its-account");
+  await menu(page, "Overview");
+  await page.getByRole("table").getByRole("link", { name: "Stripe has not enabled charges" }).waitFor();
+  await look(page, "what-waits");
+  await page.goto(third);
+  await stops.filter({ hasText: "Transfers active" }).waitFor();
   await page.evaluate(() => { document.documentElement.dataset.stayed = "yes"; });
   await look(page, "third-transfer-waits");
   say(`the third transfer is stopped by: ${causes.join(", ")}`);
@@ -128,7 +137,8 @@ async function story(page, { url, key }) {
   await says(page, "Signature fits");
   await look(page, "dead-letter");
   await press(page, "Replay");
-  await says(page, "The event is applied once more.");
+  await says(page, "Handed in again.");
+  await page.locator("h1 .state").filter({ hasText: "Dead letter" }).waitFor();
   say("the dead letter was replayed");
 
   await menu(page, "Overview");
