@@ -191,7 +191,12 @@ pub fn summary(facts: &Facts<'_>) -> String {
 impl Facts<'_> {
     /// An amount as people write it, with its currency.
     fn money(&self, amount_minor: i64) -> String {
-        format!("{} {}", self.currency.written(amount_minor), self.currency.as_str().to_uppercase())
+        format!("{} {}", self.currency.written(amount_minor), self.code())
+    }
+
+    /// The currency as people write it.
+    fn code(&self) -> String {
+        self.currency.as_str().to_uppercase()
     }
 
     /// A check that is decided by one reason.

@@ -99,7 +99,7 @@ fn corridor(facts: &Facts<'_>) -> Check {
         return Check::open(NAME, Evidence::said("nothing is known of the account yet"));
     };
     let country = flags.country.as_deref().unwrap_or("a country that Stripe does not tell");
-    let what = format!("the account is in {country}, and is to be paid in {}", facts.currency);
+    let what = format!("the account is in {country}, and is to be paid in {}", facts.code());
     facts.decided(NAME, Reason::CorridorUnsupported, told(account, what))
 }
 

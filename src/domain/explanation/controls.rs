@@ -39,7 +39,7 @@ fn approval(facts: &Facts<'_>) -> Check {
     let above = facts.limits.approval_above.get(&facts.currency);
     let evidence = match (&facts.approved, above) {
         (Some(act), _) => Evidence::said("it was approved").at(act.at).from(&act.by),
-        (None, None) => Evidence::said(format!("transfers in {} need no approval", facts.currency)),
+        (None, None) => Evidence::said(format!("transfers in {} need no approval", facts.code())),
         (None, Some(above)) => Evidence::said(format!(
             "{} is {} the limit of {} above which another key must approve; asked for by {}",
             facts.money(facts.amount_minor),
@@ -76,7 +76,7 @@ fn daily_cap(facts: &Facts<'_>) -> Check {
         }
     }
     let evidence = match (facts.status, said.is_empty()) {
-        (_, true) => Evidence::said(format!("{currency} has no cap")),
+        (_, true) => Evidence::said(format!("{} has no cap", facts.code())),
         (Status::Releasing, false) => Evidence::said("it is counted towards the day of its reservation"),
         (_, false) => Evidence::said(format!(
             "{}: {}, and it needs {}",
