@@ -44,7 +44,7 @@ fn page_of(problem: &Problem) -> Response {
     let errors: Vec<_> = errors.iter().map(|error| (named(&error.pointer), error.detail.as_str())).collect();
     let detail = match code.status() {
         _ if !errors.is_empty() => "Go back and mend this:",
-        StatusCode::NOT_FOUND => "Check the id, search for it, or look through the lists.",
+        StatusCode::NOT_FOUND => "Check the id, or search for it from the overview.",
         _ => detail,
     };
     written(code.status(), &Refused { title: code.title(), detail, errors })
