@@ -169,11 +169,13 @@ impl World {
         assert!(eventually(idle).await.is_some(), "the worker never came to rest");
     }
 
-    /// Waits until the calls of the start are over: the platform is known and the balance was read.
+    /// Waits until the calls of the start are over: the platform is known and the balance was read. The platform's
+    /// timer is set once what was read is written down.
     pub async fn until_none_due(&self) {
         let known = || async {
             let done = |path: &str| self.asked(path).iter().any(|call| call.outcome.status == Some(200));
-            (done("/v1/account") && done("/v1/balance")).then_some(())
+            let asked = done("/v1/account") && done("/v1/balance");
+            (asked && self.rows("tasks where kind = 'platform'").await > 0).then_some(())
         };
         assert!(eventually(known).await.is_some(), "the calls of the start: {:?}", self.stripe.calls());
         self.until_none_now().await;
