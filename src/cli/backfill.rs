@@ -34,7 +34,7 @@ pub async fn run(args: &Args) -> Result<(), Failed> {
     let ended = search(&ctx, args.since).await;
     ctx.pool.close().await;
     database.stop().await;
-    let progress = ended?;
+    let progress = ended.map_err(failed)?;
     args.shown.form().print(&json!({
         "since": progress.since.format(&Rfc3339).unwrap_or_default(),
         "found": progress.seen,
@@ -42,6 +42,14 @@ pub async fn run(args: &Args) -> Result<(), Failed> {
         "complete": progress.done,
     }));
     Ok(())
+}
+
+/// What Stripe said stands in the error's text already: as its cause it would be said twice.
+fn failed(error: FlowError) -> anyhow::Error {
+    match error {
+        FlowError::Stripe(error) => anyhow::anyhow!("Stripe: {error}\n`sluicegate doctor` tells the mend"),
+        error => error.into(),
+    }
 }
 
 async fn search(ctx: &Context, since: Option<OffsetDateTime>) -> Result<backfill::Progress, FlowError> {

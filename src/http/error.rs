@@ -248,8 +248,11 @@ impl From<OrderError> for Problem {
         match error {
             OrderError::NotFound => Self::transfer_unknown(),
             OrderError::State(status) => {
-                let detail =
-                    format!("The transfer is {}; that can't be done with it any more.", status.as_str());
+                let detail = format!(
+                    "The transfer is {}. A waiting one can be canceled; a waiting or releasing one held, resumed \
+                     or approved; a failed one retried; a released one reversed.",
+                    status.as_str(),
+                );
                 Self::new(Code::TransferState, detail)
             }
             OrderError::ApprovalByCreator => {

@@ -241,12 +241,12 @@ impl Fields {
         self.optional(name, read)
     }
 
-    /// Takes a list of 1 to `most`, which must be there.
-    pub(super) fn required_list(&mut self, name: &str, most: usize) -> Option<Vec<Value>> {
+    /// Takes a list of `least` to `most`, which must be there.
+    pub(super) fn required_list(&mut self, name: &str, least: usize, most: usize) -> Option<Vec<Value>> {
         match self.take(name) {
             None => self.wrong(format!("/{name}"), "is required"),
-            Some(Value::Array(values)) if (1..=most).contains(&values.len()) => return Some(values),
-            Some(_) => self.wrong(format!("/{name}"), format!("must be a list of 1 to {most}")),
+            Some(Value::Array(values)) if (least..=most).contains(&values.len()) => return Some(values),
+            Some(_) => self.wrong(format!("/{name}"), format!("must be a list of {least} to {most}")),
         }
         None
     }

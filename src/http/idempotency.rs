@@ -79,7 +79,7 @@ impl Key {
 
     /// The same, where one must be sent.
     pub(super) fn required(self, body: &Map<String, Value>) -> Result<Once, Problem> {
-        let detail = "Send an Idempotency-Key header: one for each transfer, the same when you repeat it.";
+        let detail = "Send an Idempotency-Key header: one for each order, the same when you repeat it.";
         self.optional(body).ok_or_else(|| Problem::new(Code::IdempotencyKeyRequired, detail))
     }
 }

@@ -52,6 +52,10 @@ struct Received {
 }
 
 async fn take_in(state: &Shared, request: Request) -> (&'static str, Result<Json<Received>, Problem>) {
+    let announced = announced_length(request.headers()).unwrap_or(0);
+    if announced > MAX_BODY {
+        return ("unreadable", Err(Problem::body_too_large(MAX_BODY)));
+    }
     let signature = match signature(request.headers()) {
         Ok(signature) => signature,
         Err(error) => return ("signature_invalid", Err(error.into())),
@@ -62,7 +66,7 @@ async fn take_in(state: &Shared, request: Request) -> (&'static str, Result<Json
         return ("signature_invalid", Err(error.into()));
     }
     let mut room = state.intake.room();
-    let reading = tokio::time::timeout(READ_WITHIN, read(request, &mut room)).await;
+    let reading = tokio::time::timeout(READ_WITHIN, read(request, announced, &mut room)).await;
     let body = match reading.unwrap_or_else(|_| Err(Unread::Body(Problem::body_incomplete()))) {
         Ok(body) => body,
         Err(Unread::Full(error)) => return (outcome_of(&error), Err(error.into())),
@@ -80,6 +84,9 @@ async fn take_in(state: &Shared, request: Request) -> (&'static str, Result<Json
     }
 }
 
+/// The largest memory that is set aside for a body before any of it came, in bytes.
+const ANNOUNCED: usize = 64 * 1024;
+
 /// Why a body was not read.
 enum Unread {
     Full(ReceiveError),
@@ -88,19 +95,14 @@ enum Unread {
 
 /// Reads the body into the room it makes for it, piece by piece: whoever reaches the door may not fill the
 /// memory, nor keep others out by announcing much and sending little.
-async fn read(request: Request, room: &mut Room) -> Result<Bytes, Unread> {
-    let too_large = || Unread::Body(Problem::body_too_large(MAX_BODY));
-    let announced = announced_length(request.headers()).unwrap_or(0);
-    if announced > MAX_BODY {
-        return Err(too_large());
-    }
-    // Memory is only used as far as it is written to; one that grew piece by piece would be copied, and twice as large.
-    let mut body = BytesMut::with_capacity(announced);
+async fn read(request: Request, announced: usize, room: &mut Room) -> Result<Bytes, Unread> {
+    // Nearly all bodies fit at once; for more than that, what is announced counts for nothing before it comes.
+    let mut body = BytesMut::with_capacity(announced.min(ANNOUNCED));
     let mut pieces = request.into_body().into_data_stream();
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|_| Unread::Body(Problem::body_incomplete()))?;
         if body.len() + piece.len() > MAX_BODY {
-            return Err(too_large());
+            return Err(Unread::Body(Problem::body_too_large(MAX_BODY)));
         }
         room.grow(piece.len()).map_err(Unread::Full)?;
         body.extend_from_slice(&piece);

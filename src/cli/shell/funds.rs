@@ -5,7 +5,7 @@ use clap::Subcommand;
 use super::Shown;
 use super::api::{Api, Needs, with};
 use super::lists::{Listing, list};
-use super::orders::{Order, body};
+use super::orders::{Order, body, minor_units};
 use crate::cli::Failed;
 use crate::cli::output::{Column, Show};
 
@@ -62,7 +62,7 @@ enum Command {
         #[arg(long)]
         currency: String,
         /// Minor units; negative counts out
-        #[arg(long, allow_negative_numbers = true)]
+        #[arg(long, allow_negative_numbers = true, value_parser = minor_units)]
         amount: i64,
         /// Why, for the record
         #[arg(long)]

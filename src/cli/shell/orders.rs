@@ -95,6 +95,11 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+/// An amount, as money is written here: 10.00 is not one, and the reader is told what it is instead.
+pub fn minor_units(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| "must be a whole number of minor units: 1000 for 10.00 usd".to_owned())
+}
+
 /// Pairs as an object; of two with one name it is not for us to choose.
 pub fn object(pairs: Vec<(String, String)>) -> Result<Option<Value>, Failed> {
     if pairs.is_empty() {
@@ -124,4 +129,17 @@ pub fn read_json(file: &Path) -> Result<Value, Failed> {
             eprintln!("error: {}: {why}", file.display());
             Failed::Usage
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_amount_is_whole_minor_units() {
+        assert_eq!((minor_units("1000"), minor_units("-5")), (Ok(1000), Ok(-5)));
+        for text in ["10.00", "x", "", "1e3", "99999999999999999999"] {
+            assert!(minor_units(text).unwrap_err().contains("minor units"), "{text}");
+        }
+    }
 }

@@ -57,6 +57,7 @@ impl Problem {
                 "check the id; `sluicegate accounts show ID --refresh` asks Stripe for an account not heard of"
             }
             "transfer_unknown" => "check the id; `sluicegate transfers list` shows what there is",
+            "topup_unknown" => "check the id; `sluicegate topups list` shows what there is",
             "event_unknown" => "check the id; `sluicegate events list` shows what was received",
             "key_unknown" => "check the id; `sluicegate keys list` shows the keys",
             "approval_by_creator" => "somebody else than who asked for it has to approve it",
@@ -118,5 +119,8 @@ mod tests {
             Problem::read(404, r#"{"title":"Unknown key","code":"key_unknown","detail":"GET /v1/keys"}"#);
         assert_eq!(unknown.words(&[]), "Unknown key: check the id; `sluicegate keys list` shows the keys");
         assert!(matches!(unknown.tell(&[]), Failed::Told));
+        let unknown =
+            Problem::read(404, r#"{"title":"Unknown top-up","code":"topup_unknown","detail":"GET it"}"#);
+        assert!(unknown.words(&[]).contains("`sluicegate topups list`"));
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Shown;
 use super::api::{Api, Needs, with};
 use super::lists::{Listing, list};
-use super::orders::{Order, Reason, body, object, pair};
+use super::orders::{Order, Reason, body, minor_units, object, pair};
 use crate::cli::Failed;
 use crate::cli::output::{Column, Show};
 
@@ -69,7 +69,7 @@ pub enum Command {
 #[derive(clap::Args, Debug)]
 pub struct CreateArgs {
     /// Minor units
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = minor_units)]
     amount: i64,
     /// Lower-case ISO code
     #[arg(long)]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Shown;
 use super::api::{Api, Needs, with};
 use super::lists::{Listing, list};
-use super::orders::{Order, Reason, body, object, pair, read_json};
+use super::orders::{Order, Reason, body, minor_units, object, pair, read_json};
 use super::problem::Names;
 use crate::cli::Failed;
 use crate::cli::output::{Column, Show};
@@ -102,7 +102,7 @@ pub enum Command {
     )]
     Reverse {
         /// Minor units; all that is left of the transfer without it
-        #[arg(long)]
+        #[arg(long, value_parser = minor_units)]
         amount: Option<i64>,
         #[command(flatten)]
         about: About,
@@ -153,7 +153,7 @@ pub struct CreateArgs {
     #[arg(long, value_name = "ACCT")]
     destination: String,
     /// Minor units
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = minor_units)]
     amount: i64,
     /// Lower-case ISO code
     #[arg(long)]

@@ -87,6 +87,7 @@ async fn a_body_of_a_mebibyte_is_taken_and_one_byte_more_is_not() {
     let large = padded(&event(), MIB + 1);
     let header = signed(&large, CONNECT_SECRET, world.second());
     post(&world, &large, &[header.as_bytes()]).await.must_be(413, "body_too_large", "announced");
+    post(&world, &large, &[]).await.must_be(413, "body_too_large", "announced, and not even signed");
     let head = format!(
         "POST /webhooks/stripe HTTP/1.1\r\nHost: x\r\nConnection: close\r\nStripe-Signature: {header}\r\n\
          Transfer-Encoding: chunked\r\n\r\n"

@@ -146,7 +146,7 @@ pub(in crate::http) async fn many(
 ) -> Result<Json<ReadinessOfMany>, Problem> {
     params.finish()?;
     let mut fields = Fields::of(body);
-    let asked = fields.required_list("accounts", MOST).map(|accounts| ids(&mut fields, &accounts));
+    let asked = fields.required_list("accounts", 0, MOST).map(|accounts| ids(&mut fields, &accounts));
     let asked = fields.finish(asked)?;
     let mut conn = state.connect().await?;
     let ids: Vec<&str> = asked.iter().map(ids::AccountId::as_str).collect();
@@ -188,7 +188,7 @@ fn ids(fields: &mut Fields, accounts: &[serde_json::Value]) -> Vec<ids::AccountI
 #[schema(as = AskedAccounts)]
 #[serde(deny_unknown_fields)]
 struct AskedFor {
-    #[schema(value_type = Vec<AccountId>, min_items = 1, max_items = 1000)]
+    #[schema(value_type = Vec<AccountId>, max_items = 1000)]
     accounts: (),
 }
 

@@ -100,7 +100,7 @@ const MOST_IN_BATCH: usize = 1_000;
 /// Reads the body of `POST /v1/transfers/batch`: every wrong field of every transfer is named.
 pub(super) fn read_batch(body: Map<String, Value>) -> Result<Vec<Request>, Problem> {
     let mut fields = Fields::of(body);
-    let Some(transfers) = fields.required_list("transfers", MOST_IN_BATCH) else {
+    let Some(transfers) = fields.required_list("transfers", 1, MOST_IN_BATCH) else {
         return fields.finish(None);
     };
     let mut requests = Vec::with_capacity(transfers.len());
