@@ -1,8 +1,8 @@
 //! Takes a step together with the transfers whose turn came at the same moment: says why they wait, or writes down that
 //! their sends begin.
 //!
-//! Of those under way, only what is plainly to be sent is prepared here. Everything else, and whatever somebody else has locked, is left to
-//! the step that each takes alone.
+//! Of those under way, only what is plainly to be sent is prepared here. Everything else, and whatever somebody else has
+//! locked, is left to the step that each takes alone.
 
 use std::collections::BTreeMap;
 
