@@ -4,7 +4,7 @@
 //! under /root); then it lives in a stand-in whose name is derived from that folder, so the next start finds it.
 
 use std::fs::{self, File, Permissions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -24,8 +24,30 @@ pub(super) struct Home {
     pub data: PathBuf,
     pub log: PathBuf,
     pub run_as: RunAs,
-    /// Held as long as this value: the kernel lets go of it when we die, however we die.
-    _lock: File,
+    /// Held as long as this value.
+    _lock: Lock,
+}
+
+/// A folder's lock. The kernel lets go of it when we die, however we die.
+pub(super) struct Lock(File);
+
+impl Lock {
+    /// None while somebody else holds it.
+    pub fn take(file: File) -> io::Result<Option<Self>> {
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+impl Drop for Lock {
+    /// Closing the file is not enough: a child that another thread is just forking holds a copy of the descriptor
+    /// until it runs its own program, and with it the lock.
+    fn drop(&mut self) {
+        drop(self.0.unlock());
+    }
 }
 
 impl Home {
@@ -197,28 +219,18 @@ fn refuse_strangers(path: &Path, owner: u32) -> Result<(), EmbeddedError> {
 }
 
 /// Takes the folder's lock and writes our pid into it, for the message the next one gets.
-fn lock(dir: &Path) -> Result<File, EmbeddedError> {
+fn lock(dir: &Path) -> Result<Lock, EmbeddedError> {
     let path = dir.join("lock");
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(EmbeddedError::path("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut owner = String::new();
-            drop(file.read_to_string(&mut owner));
-            let owner = if owner.is_empty() { "unknown".to_owned() } else { owner };
-            return Err(EmbeddedError::InUse { dir: dir.to_owned(), owner });
-        }
-        Err(TryLockError::Error(error)) => return Err(EmbeddedError::path("lock", &path)(error)),
-    }
-    let written = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
+    let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let file = opened.map_err(EmbeddedError::path("open", &path))?;
+    let Some(lock) = Lock::take(file).map_err(EmbeddedError::path("lock", &path))? else {
+        let owner = fs::read_to_string(&path).ok().filter(|owner| !owner.is_empty());
+        let owner = owner.unwrap_or_else(|| "unknown".to_owned());
+        return Err(EmbeddedError::InUse { dir: dir.to_owned(), owner });
+    };
+    let written = lock.0.set_len(0).and_then(|()| write!(&lock.0, "{}", std::process::id()));
     written.map_err(EmbeddedError::path("write", &path))?;
-    Ok(file)
+    Ok(lock)
 }
 
 /// Copies files, folders and symlinks, readable (and as executable as they were) for everyone.
@@ -242,4 +254,23 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), EmbeddedError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_is_just_being_forked_keeps_no_lock_that_was_let_go() {
+        let path = std::env::temp_dir().join(format!("sluicegate-lock-{}", std::process::id()));
+        let open = || File::options().write(true).create(true).truncate(false).open(&path).unwrap();
+        let held = Lock::take(open()).unwrap().unwrap();
+        // What a fork leaves in the child: another descriptor of the same open file.
+        let inherited = held.0.try_clone().unwrap();
+        assert!(Lock::take(open()).unwrap().is_none(), "held");
+        drop(held);
+        assert!(Lock::take(open()).unwrap().is_some(), "let go, although a copy is still open");
+        drop(inherited);
+        fs::remove_file(&path).unwrap();
+    }
 }

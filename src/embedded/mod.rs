@@ -23,7 +23,7 @@ pub use attach::Attached;
 pub use cluster::{Cluster, DATABASE};
 pub use error::EmbeddedError;
 use find::{Binaries, Search};
-use home::Home;
+use home::{Home, Lock};
 pub use survey::{Programs, Survey, survey};
 use tether::Tether;
 pub use tether::die_with_caller;
@@ -107,8 +107,9 @@ pub fn reach(options: &Options) -> Result<Option<Reached>, EmbeddedError> {
 /// # Errors
 /// What the file system answers.
 pub fn remove_unused(data_dir: &Path) -> io::Result<bool> {
-    let Ok(lock) = fs::File::options().write(true).open(data_dir.join("lock")) else { return Ok(false) };
-    if lock.try_lock().is_err() || !reap::servers_in(&data_dir.join("data")).is_empty() {
+    let Ok(file) = fs::File::options().write(true).open(data_dir.join("lock")) else { return Ok(false) };
+    let Some(_lock) = Lock::take(file)? else { return Ok(false) };
+    if !reap::servers_in(&data_dir.join("data")).is_empty() {
         return Ok(false);
     }
     fs::remove_dir_all(data_dir).map(|()| true)
