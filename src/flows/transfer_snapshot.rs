@@ -82,7 +82,7 @@ impl Snapshot {
         ctx: &Context,
         transfers: &[Transfer],
     ) -> Result<(), StoreError> {
-        controls::is_paused_locked(conn, ctx.livemode).await?;
+        controls::hold_pause(conn, ctx.livemode).await?;
         let tied: BTreeSet<&str> =
             transfers.iter().filter_map(|t| Some(t.topup.as_ref()?.as_str())).collect();
         topups::hold_all(conn, ctx.livemode, &Vec::from_iter(tied)).await?;

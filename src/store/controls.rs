@@ -64,15 +64,17 @@ pub async fn find_pause(conn: &mut PgConnection, livemode: bool) -> Result<Optio
     Ok(sqlx::query_as(SQL).bind(livemode).fetch_optional(conn).await?)
 }
 
-/// Whether releases are stopped, so that it stays so until the transaction ends.
-pub async fn is_paused_locked(conn: &mut PgConnection, livemode: bool) -> Result<bool, StoreError> {
-    const SQL: &str = "-- is_paused_locked
-        select paused from release_controls where livemode = $1 for share";
-    let paused: Option<bool> = sqlx::query_scalar(SQL).bind(livemode).fetch_optional(conn).await?;
-    Ok(paused.unwrap_or(false))
+/// Keeps the emergency stop as it is until the transaction ends. It reads nothing: what it was before the lock was
+/// granted may be old. A lock on the row would not do: Postgres lets those who share a row go past an update that
+/// waits for it, so that a stop could wait for as long as looks follow each other. This one has a queue.
+pub async fn hold_pause(conn: &mut PgConnection, livemode: bool) -> Result<(), StoreError> {
+    const SQL: &str = "-- hold_pause
+        select pg_advisory_xact_lock_shared(hashtextextended('releases:' || $1::text, 0))";
+    sqlx::query(SQL).bind(livemode).execute(conn).await?;
+    Ok(())
 }
 
-/// Makes sure that there is a row for `is_paused_locked` to lock.
+/// Makes sure that there is a row for `set_pause` to change.
 pub async fn ensure_release_controls(
     conn: &mut PgConnection,
     livemode: bool,
@@ -84,16 +86,20 @@ pub async fn ensure_release_controls(
     Ok(())
 }
 
-/// Stops or starts all releases; false when it was so already. `pause` holds the cause and by whom.
+/// Stops or starts all releases, once those end who hold them as they are; false when it was so already. `pause` holds
+/// the cause and by whom.
 pub async fn set_pause(
     conn: &mut PgConnection,
     livemode: bool,
     pause: Option<(&str, &str)>,
     now: OffsetDateTime,
 ) -> Result<bool, StoreError> {
+    const LOCK: &str = "-- lock_pause
+        select pg_advisory_xact_lock(hashtextextended('releases:' || $1::text, 0))";
     const SQL: &str = "-- set_pause
         update release_controls set paused = $2, cause = $3, paused_by = $4, at = $5
         where livemode = $1 and paused <> $2";
+    sqlx::query(LOCK).bind(livemode).execute(&mut *conn).await?;
     let done = sqlx::query(SQL)
         .bind(livemode)
         .bind(pause.is_some())

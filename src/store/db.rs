@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
-use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{Connection, Executor, PgConnection, PgPool, Postgres, Transaction};
 
 use crate::domain::checkup::database::Way;
 
@@ -82,9 +82,19 @@ pub async fn connect(url: &str, size: u32) -> Result<PgPool, StoreError> {
         .acquire_timeout(Duration::from_secs(5))
         // A ping before each use would cost a quarter of a small request; a dead connection shows itself.
         .test_before_acquire(false)
+        .after_connect(|conn, _| Box::pin(set_up(conn)))
         .connect_with(options)
         .await?;
     Ok(pool)
+}
+
+/// Compiling a plan to machine code takes longer than any statement of ours may; Postgres would, wherever it takes the
+/// rows of a large table for many more than they are.
+async fn set_up(conn: &mut PgConnection) -> sqlx::Result<()> {
+    const SQL: &str = "-- set_up_connection
+        set jit = off";
+    conn.execute(SQL).await?;
+    Ok(())
 }
 
 /// How the way to this database is protected.

@@ -23,6 +23,7 @@ mod document;
 mod drill;
 mod edges;
 mod embedded;
+mod emergency_stop;
 mod events;
 mod explanation;
 mod faults;
