@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::domain::account::Policy;
 use crate::domain::limits::{Limits, ReleaseOrder};
 use crate::domain::topup::Rule;
+use crate::flows::apply_events::Share;
 use crate::flows::receive::Intake;
 use crate::flows::{Context, Home, catch_up, upkeep};
 use crate::http::{self, AdminKey, AppState, Door, Live, Serving};
@@ -161,7 +162,9 @@ pub async fn start(plan: Plan, clock: Clock) -> anyhow::Result<Running> {
     parts.spawn(keep);
     if plan.roles.worker {
         parts.spawn(driver::run(ctx.clone(), plan.worker.clone(), wake.clone(), stop.clone()));
-        parts.spawn(fresh::run(ctx.clone(), wake.clone(), stop.clone()));
+        for share in Share::ALL {
+            parts.spawn(fresh::run(ctx.clone(), share, wake.clone(), stop.clone()));
+        }
     }
     let tolerance_s = i64::try_from(plan.tolerance.as_secs()).unwrap_or(i64::MAX);
     // Taken now: what is counted before there is a recorder is lost.

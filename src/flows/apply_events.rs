@@ -29,12 +29,33 @@ use crate::trail;
 /// Events taken in one transaction: more were not faster, and hold their locks for longer.
 const BATCH: i64 = 512;
 /// And no more bytes of payloads than this, but for a larger one that is taken alone.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
+const BATCH_BYTES: usize = 2 * 1024 * 1024;
 
 /// An event about a transfer that is under way waits so long for the answer to our own call to be booked.
 const OWN_BOOKING: Duration = Duration::milliseconds(300);
 /// It is looked at again after this.
 const AGAIN: Duration = Duration::milliseconds(100);
+
+/// Whose events one who applies them takes. Accounts are locked apart from money: two who share the events like this
+/// never wait for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// Those about accounts.
+    Accounts,
+    /// All others.
+    Others,
+}
+
+impl Share {
+    /// All events.
+    pub const ALL: [Self; 2] = [Self::Accounts, Self::Others];
+
+    /// One of a kind that this version does not know waits for one that does.
+    fn kinds(self) -> Vec<&'static str> {
+        let is_mine = |kind: &Kind| (*kind == Kind::Account) == (self == Self::Accounts);
+        Kind::ALL.into_iter().filter(is_mine).map(Kind::as_str).collect()
+    }
+}
 
 /// What one transaction took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +66,8 @@ pub struct Taken {
     pub left_alone: usize,
     /// The lowest id among them: nothing before it was there to take.
     pub first_id: i64,
+    /// There may be more.
+    pub full: bool,
 }
 
 /// The events about one subject.
@@ -56,17 +79,17 @@ pub struct About<'a> {
     pub events: Vec<&'a StoredEvent>,
 }
 
-/// Takes fresh events from `from_id` on and applies them; `None` where there are none.
-pub async fn fresh(ctx: &Context, from_id: i64) -> Result<Option<Taken>, FlowError> {
+/// Takes fresh events of a share from `from_id` on and applies them; `None` where there are none.
+pub async fn fresh(ctx: &Context, share: Share, from_id: i64) -> Result<Option<Taken>, FlowError> {
     let now = ctx.clock.now();
-    let mut tx = db::begin(&ctx.pool).await?;
-    // One of a kind that this version does not know waits for one that does.
-    let kinds = Kind::ALL.map(Kind::as_str);
-    let mut tasks = tasks::claim_fresh(&mut tx, ctx.livemode, &kinds, now, from_id, BATCH).await?;
+    let mut tx = db::begin_in_order(&ctx.pool).await?;
+    let mut tasks = tasks::claim_fresh(&mut tx, ctx.livemode, &share.kinds(), now, from_id, BATCH).await?;
     let Some(first_id) = tasks.first().map(|task| task.id) else { return Ok(None) };
+    let found = tasks.len();
     tasks.truncate(how_many_fit(&tasks));
+    let full = tasks.len() < found || i64::try_from(found) == Ok(BATCH);
     let ids: Vec<i64> = tasks.iter().map(|task| task.id).collect();
-    let taken = |left_alone| Some(Taken { events: ids.len(), left_alone, first_id });
+    let taken = |left_alone| Some(Taken { events: ids.len(), left_alone, first_id, full });
     // They end with the commit that makes what they tell of true.
     let mut spans = Vec::new();
     let ends = match apply(&mut tx, ctx, &tasks, &mut spans, now).await {
@@ -88,6 +111,12 @@ pub async fn fresh(ctx: &Context, from_id: i64) -> Result<Option<Taken>, FlowErr
     tasks::put_fresh_off(&mut tx, &ends.later, now + AGAIN).await?;
     tx.commit().await?;
     Ok(taken(ends.alone.len()))
+}
+
+/// The highest id there is, of whatever share.
+pub async fn newest_id(ctx: &Context) -> Result<Option<i64>, FlowError> {
+    let mut conn = ctx.pool.acquire().await?;
+    Ok(tasks::find_newest_id(&mut conn).await?)
 }
 
 /// How many from the front fit in memory together, one at least; the others stay where they are.
@@ -348,7 +377,7 @@ mod tests {
             how_many_fit(&sizes.iter().map(task).collect::<Vec<_>>())
         };
         let mib = |n: i32| Some(n * 1024 * 1024);
-        assert_eq!(fit(&[mib(1), mib(2), mib(1), Some(1)]), 3);
+        assert_eq!(fit(&[mib(1), Some(1), mib(1)]), 2);
         assert_eq!(fit(&[mib(3), mib(2), mib(1)]), 1, "in their order");
         assert_eq!(fit(&[mib(5), mib(1)]), 1);
         assert_eq!(fit(&[None, Some(3_000), None]), 3);

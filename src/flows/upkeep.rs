@@ -8,7 +8,7 @@ use crate::domain::event::{BALANCE_SUBJECT, Ourselves};
 use crate::domain::ids::AccountId;
 use crate::domain::limits::day_of;
 use crate::domain::task::{EVENTS, Kind, RECONCILED};
-use crate::store::{caps, claims, controls, db, idempotency, outbox, platforms, tasks};
+use crate::store::{caps, claims, controls, db, idempotency, outbox, platforms, statistics, tasks};
 
 /// A process not heard of for this long is gone.
 pub const ALIVE_FOR: Duration = Duration::seconds(35);
@@ -69,6 +69,17 @@ pub async fn beat(ctx: &Context, replica: Uuid) -> Result<(), FlowError> {
 pub async fn take_over(ctx: &Context) -> Result<u64, FlowError> {
     let mut conn = ctx.pool.acquire().await?;
     Ok(tasks::void_orphans(&mut conn, ctx.clock.now()).await?)
+}
+
+/// Lets Postgres know of tables that outgrew what it knows of them. Its own autovacuum looks once a minute, which for a
+/// young installation under load is long: plans made for empty tables are kept until then.
+pub async fn get_to_know_tables(ctx: &Context) -> Result<(), FlowError> {
+    let mut conn = ctx.pool.acquire().await?;
+    for table in statistics::list_outgrown(&mut conn).await? {
+        statistics::analyze(&mut conn, &table).await?;
+        tracing::debug!(table, "analyzed");
+    }
+    Ok(())
 }
 
 /// Says that this process leaves.

@@ -111,7 +111,8 @@ impl Row {
 /// them.
 pub async fn hold_all(conn: &mut PgConnection, livemode: bool, accounts: &[&str]) -> Result<(), StoreError> {
     const SQL: &str = "-- hold_accounts
-        select 1 from accounts where livemode = $1 and account = any($2) order by account for share";
+        select 1 from accounts where livemode = $1 and account = any ((select $2::text[])::text[])
+        order by account for share";
     sqlx::query(SQL).bind(livemode).bind(accounts).execute(conn).await?;
     Ok(())
 }
@@ -142,7 +143,7 @@ pub async fn list_by_ids(
     accounts: &[&str],
 ) -> Result<BTreeMap<String, Account>, StoreError> {
     const SQL: &str = "-- list_accounts_by_ids
-        select * from accounts where livemode = $1 and account = any($2)";
+        select * from accounts where livemode = $1 and account = any ((select $2::text[])::text[])";
     let rows: Vec<Row> = sqlx::query_as(SQL).bind(livemode).bind(accounts).fetch_all(conn).await?;
     Ok(rows.into_iter().map(Row::named).collect())
 }
@@ -159,7 +160,8 @@ pub async fn list_for_update(
         select pg_advisory_xact_lock(hashtextextended('account:' || $1::text || ':' || id, 0))
         from unnest($2::text[]) as t (id)";
     const SQL: &str = "-- list_accounts_for_update
-        select * from accounts where livemode = $1 and account = any($2) order by account for no key update";
+        select * from accounts where livemode = $1 and account = any ((select $2::text[])::text[])
+        order by account for no key update";
     sqlx::query(LOCK).bind(livemode).bind(ids).execute(&mut *conn).await?;
     let rows: Vec<Row> = sqlx::query_as(SQL).bind(livemode).bind(ids).fetch_all(conn).await?;
     Ok(rows.into_iter().map(Row::named).collect())

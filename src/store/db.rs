@@ -83,16 +83,24 @@ pub async fn connect(url: &str, size: u32) -> Result<PgPool, StoreError> {
         // A ping before each use would cost a quarter of a small request; a dead connection shows itself.
         .test_before_acquire(false)
         .after_connect(|conn, _| Box::pin(set_up(conn)))
+        // A connection keeps buffers as large as the largest that ever went through it, and all take their turn.
+        .after_release(|conn, _| {
+            conn.shrink_buffers();
+            Box::pin(std::future::ready(Ok(true)))
+        })
         .connect_with(options)
         .await?;
     Ok(pool)
 }
 
-/// Compiling a plan to machine code takes longer than any statement of ours may; Postgres would, wherever it takes the
-/// rows of a large table for many more than they are.
+/// Sets a connection of the pool up for what this service asks: little at a time, always by an index.
+///
+/// Plans are kept, and the first ones are made while the tables are empty and nothing is known about them. Walking
+/// through such a table looks cheap, and a plan that does so would stay until Postgres first analyzes it, a minute or
+/// more after it began to fill. Compiling a plan to machine code takes longer than any statement of ours may.
 async fn set_up(conn: &mut PgConnection) -> sqlx::Result<()> {
     const SQL: &str = "-- set_up_connection
-        set jit = off";
+        select set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false)";
     conn.execute(SQL).await?;
     Ok(())
 }
@@ -122,6 +130,13 @@ pub fn way(url: &str) -> Result<Way, StoreError> {
 /// gone with the connection.
 pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, StoreError> {
     begin_with(pool, "begin").await
+}
+
+/// The same, for one that takes rows in the order of an index, from somewhere on: nothing else is as cheap, whatever is
+/// known about the table. Where nothing is, Postgres takes the rest of it to hold few rows that fit, gathers them
+/// all and sorts them.
+pub async fn begin_in_order(pool: &PgPool) -> Result<Transaction<'static, Postgres>, StoreError> {
+    begin_with(pool, "begin; set local enable_bitmapscan = off").await
 }
 
 /// The same, by a statement of one's own.

@@ -8,6 +8,7 @@ use sqlx::{FromRow, PgConnection};
 use super::db::StoreError;
 use super::transfers::{Row, Transfer};
 use crate::domain::money::Currency;
+use crate::domain::transfer::Status;
 
 /// One of those whose turn it may be.
 #[derive(Debug, FromRow)]
@@ -61,11 +62,14 @@ pub async fn list_next(
 
 /// Those of these transfers that still wait, locked, in release order.
 pub async fn list_for_update(conn: &mut PgConnection, ids: &[&str]) -> Result<Vec<Transfer>, StoreError> {
+    // By their ids alone: asked for the status as well, Postgres may walk along all that wait.
     const SQL: &str = "-- list_for_update
-        select * from transfers where id = any($1) and status = 'waiting'
+        select * from transfers where id = any ((select $1::text[])::text[])
         order by -priority, created_at, id for no key update";
     let rows: Vec<Row> = sqlx::query_as(SQL).bind(ids).fetch_all(conn).await?;
-    rows.into_iter().map(Row::read).collect()
+    let mut transfers = rows.into_iter().map(Row::read).collect::<Result<Vec<_>, _>>()?;
+    transfers.retain(|transfer| transfer.status == Status::Waiting);
+    Ok(transfers)
 }
 
 /// A text that changes whenever one of these accounts, or the emergency stop, is written.
@@ -106,7 +110,8 @@ pub async fn note_passed_over(
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- note_passed_over
-        update transfers set passed_over_at = $2 where id = any($1) and fundable and passed_over_at is null";
+        update transfers set passed_over_at = $2
+        where id = any ((select $1::text[])::text[]) and fundable and passed_over_at is null";
     sqlx::query(SQL).bind(ids).bind(now).execute(conn).await?;
     Ok(())
 }

@@ -28,6 +28,7 @@ pub mod rebuild;
 pub mod retention;
 pub mod reversals;
 pub mod sessions;
+pub mod statistics;
 pub mod sweeps;
 pub mod tasks;
 pub mod topup_intents;

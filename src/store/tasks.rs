@@ -111,6 +111,13 @@ pub async fn claim_fresh(
     Ok(rows.fetch_all(conn).await?)
 }
 
+/// The highest id there is.
+pub async fn find_newest_id(conn: &mut PgConnection) -> Result<Option<i64>, StoreError> {
+    const SQL: &str = "-- find_newest_id
+        select max(id) from tasks";
+    Ok(sqlx::query_scalar(SQL).fetch_one(conn).await?)
+}
+
 /// Ends the work on fresh events whose rows this transaction has locked.
 pub async fn finish_fresh(conn: &mut PgConnection, ids: &[i64]) -> Result<(), StoreError> {
     const SQL: &str = "-- finish_fresh
@@ -278,7 +285,7 @@ pub async fn bury(
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- bury
         with dead as (
-            delete from tasks where id = any($1) and token = $2 and event_id is not null
+            delete from tasks where id = any ((select $1::bigint[])::bigint[]) and token = $2 and event_id is not null
             returning id, kind, subject, livemode, event_id, event_created, attempts
         )
         insert into dead_letters (id, kind, subject, livemode, event_id, event_created, attempts, reason, died_at)

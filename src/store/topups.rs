@@ -217,7 +217,7 @@ pub async fn list_currencies(
 ) -> Result<Vec<Currency>, StoreError> {
     const SQL: &str = "-- list_topup_currencies
         select distinct named from topups, unnest(array[currency, booked_currency, proof_currency]) as c (named)
-        where livemode = $1 and topup = any($2) and named is not null";
+        where livemode = $1 and topup = any ((select $2::text[])::text[]) and named is not null";
     let named: Vec<String> = sqlx::query_scalar(SQL).bind(livemode).bind(ids).fetch_all(conn).await?;
     // A top-up that nothing described yet has none, written as an empty text.
     Ok(named.iter().filter_map(|code| Currency::parse(code).ok()).collect())
@@ -245,7 +245,7 @@ pub async fn list_by_ids(
     topups: &[&str],
 ) -> Result<BTreeMap<String, Topup>, StoreError> {
     const SQL: &str = "-- list_topups_by_ids
-        select * from topups where livemode = $1 and topup = any($2)";
+        select * from topups where livemode = $1 and topup = any ((select $2::text[])::text[])";
     let rows: Vec<Row> = sqlx::query_as(SQL).bind(livemode).bind(topups).fetch_all(conn).await?;
     Ok(rows.into_iter().map(|mut row| (std::mem::take(&mut row.topup), row.read())).collect())
 }

@@ -127,11 +127,14 @@ pub async fn list_unlocked_for_update(
     ids: &[&str],
     status: Status,
 ) -> Result<Vec<Transfer>, StoreError> {
+    // By their ids alone: asked for the status as well, Postgres may read all that have it, in the order of their ids.
     const SQL: &str = "-- list_unlocked_for_update
-        select * from transfers where id = any ((select $1::text[])::text[]) and status = $2
+        select * from transfers where id = any ((select $1::text[])::text[])
         order by id for no key update skip locked";
-    let rows: Vec<Row> = sqlx::query_as(SQL).bind(ids).bind(status.as_str()).fetch_all(conn).await?;
-    rows.into_iter().map(Row::read).collect()
+    let rows: Vec<Row> = sqlx::query_as(SQL).bind(ids).fetch_all(conn).await?;
+    let mut transfers = rows.into_iter().map(Row::read).collect::<Result<Vec<_>, _>>()?;
+    transfers.retain(|transfer| transfer.status == status);
+    Ok(transfers)
 }
 
 /// Our transfer with this id at Stripe.
@@ -150,7 +153,7 @@ pub async fn list_known_at_stripe(
     stripe_transfers: &[&str],
 ) -> Result<Vec<String>, StoreError> {
     const SQL: &str = "-- list_known_at_stripe
-        select stripe_transfer from transfers where stripe_transfer = any($1)";
+        select stripe_transfer from transfers where stripe_transfer = any ((select $1::text[])::text[])";
     if stripe_transfers.is_empty() {
         return Ok(Vec::new());
     }
@@ -174,9 +177,10 @@ pub async fn list_open_ids(
 ) -> Result<Vec<String>, StoreError> {
     const BY_DESTINATION: &str = "-- list_open_ids
         select id from transfers
-        where livemode = $1 and destination = any($2) and status in ('waiting', 'releasing')";
+        where livemode = $1 and destination = any ((select $2::text[])::text[]) and status in ('waiting', 'releasing')";
     const BY_TOPUP: &str = "-- list_open_ids
-        select id from transfers where livemode = $1 and topup = any($2) and status in ('waiting', 'releasing')";
+        select id from transfers
+        where livemode = $1 and topup = any ((select $2::text[])::text[]) and status in ('waiting', 'releasing')";
     let (sql, of) = match of {
         Of::Destinations(accounts) => (BY_DESTINATION, accounts),
         Of::Topups(topups) => (BY_TOPUP, topups),

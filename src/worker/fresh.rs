@@ -1,4 +1,6 @@
 //! Applies fresh events as they come, many in one transaction, and knows from where on to look for them.
+//!
+//! There is one of it for each share of the events: while the database works for one, the other reads and decides.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::wake::{POLL, Wake};
 use crate::flows::Context;
-use crate::flows::apply_events::{self, Taken};
+use crate::flows::apply_events::{self, Share, Taken};
 
 /// How far behind the last one found it looks: ids are handed out before their rows are committed, by a few batches
 /// of every process that takes in deliveries.
@@ -16,13 +18,17 @@ const RESCAN: Duration = Duration::from_secs(1);
 /// And at most this part of the time is spent on it: one divided by this.
 const RESCAN_SHARE: u32 = 20;
 
-/// Fewer than these at a time cost several times as much each.
-const FEW: usize = 32;
-/// So far apart are looks that bring few: what comes meanwhile is applied with the next.
+/// So far apart are looks that bring little, whatever they took.
 const LINGER: Duration = Duration::from_millis(2);
+/// A look that brings little and takes longer than this walked over what others have to take.
+const LONG: Duration = Duration::from_millis(10);
 
-async fn linger(began: Instant, stop: &CancellationToken) {
-    let _ = tokio::time::timeout(LINGER.saturating_sub(began.elapsed()), stop.cancelled()).await;
+/// What comes in the meantime is applied with the next look: small batches cost several times as much an event, and
+/// whoever takes deliveries in needs the cores as well.
+async fn rest(began: Instant, stop: &CancellationToken) {
+    let took = began.elapsed();
+    let pause = (took / 2).max(LINGER.saturating_sub(took));
+    let _ = tokio::time::timeout(pause, stop.cancelled()).await;
 }
 
 /// From where on to look.
@@ -45,9 +51,18 @@ impl Mark {
         if now >= self.rescan_at { i64::MIN } else { self.from_id }
     }
 
-    /// Notes what a look brought that began with `from_id` and took that long.
-    fn looked(&mut self, from_id: i64, taken: Option<&Taken>, now: Instant, took: Duration) {
-        let found = taken.map(|taken| taken.first_id.saturating_sub(LOOK_BACK));
+    /// Notes what a look brought that began with `from_id` and took that long. `newest` is the highest id there was
+    /// before it: a look that was not full has been through all up to there.
+    fn looked(
+        &mut self,
+        from_id: i64,
+        taken: Option<&Taken>,
+        newest: Option<i64>,
+        now: Instant,
+        took: Duration,
+    ) {
+        let through = newest.filter(|_| taken.is_none_or(|taken| !taken.full));
+        let found = through.or(taken.map(|taken| taken.first_id)).map(|id| id.saturating_sub(LOOK_BACK));
         if from_id == i64::MIN {
             self.rescan_at = now + RESCAN.max(took * RESCAN_SHARE);
             // Stragglers behind the mark take it back: there may be more of them than one look brings.
@@ -59,24 +74,30 @@ impl Mark {
 }
 
 /// Runs until `stop`; a batch under way is finished first.
-pub async fn run(ctx: Context, wake: Wake, stop: CancellationToken) {
+pub async fn run(ctx: Context, share: Share, wake: Wake, stop: CancellationToken) {
     let mut mark = Mark::new(Instant::now());
+    let mut newest = None;
     while !stop.is_cancelled() {
         let began = Instant::now();
         let from_id = mark.at(began);
-        match apply_events::fresh(&ctx, from_id).await {
+        match apply_events::fresh(&ctx, share, from_id).await {
             Ok(taken) => {
-                mark.looked(from_id, taken.as_ref(), Instant::now(), began.elapsed());
-                if let Some(taken) = taken {
+                let took = began.elapsed();
+                mark.looked(from_id, taken.as_ref(), newest.take(), Instant::now(), took);
+                let full = taken.is_some_and(|taken| taken.full);
+                if !full && took > LONG {
+                    newest = apply_events::newest_id(&ctx).await.unwrap_or(None);
+                }
+                if taken.is_some() {
                     // What it rang for may be due now.
                     wake.ring();
-                    if taken.events < FEW {
-                        linger(began, &stop).await;
+                    if !full {
+                        rest(began, &stop).await;
                     }
                     continue;
                 }
                 tokio::select! {
-                    () = wake.wait_fresh() => {}
+                    () = wake.wait_fresh(share) => {}
                     () = stop.cancelled() => {}
                 }
             }
@@ -93,7 +114,7 @@ mod tests {
     use super::*;
 
     fn taken(first_id: i64) -> Taken {
-        Taken { events: 1, left_alone: 0, first_id }
+        Taken { events: 1, left_alone: 0, first_id, full: true }
     }
 
     #[test]
@@ -101,16 +122,29 @@ mod tests {
         let (start, short) = (Instant::now(), Duration::from_millis(1));
         let mut mark = Mark::new(start);
         assert_eq!(mark.at(start), i64::MIN);
-        mark.looked(i64::MIN, Some(&taken(10_000)), start, short);
+        mark.looked(i64::MIN, Some(&taken(10_000)), None, start, short);
         assert_eq!(mark.at(start), 10_000 - LOOK_BACK);
-        mark.looked(10_000 - LOOK_BACK, Some(&taken(20_000)), start, short);
+        mark.looked(10_000 - LOOK_BACK, Some(&taken(20_000)), None, start, short);
         assert_eq!(mark.at(start), 20_000 - LOOK_BACK);
         let later = start + RESCAN;
         assert_eq!(mark.at(later), i64::MIN, "a second later");
-        mark.looked(i64::MIN, Some(&taken(5_000)), later, Duration::from_millis(400));
+        mark.looked(i64::MIN, Some(&taken(5_000)), None, later, Duration::from_millis(400));
         assert_eq!(mark.at(later), 5_000 - LOOK_BACK, "a straggler takes it back");
-        mark.looked(5_000 - LOOK_BACK, None, later, short);
+        mark.looked(5_000 - LOOK_BACK, None, None, later, short);
         assert_eq!(mark.at(later + Duration::from_secs(7)), 5_000 - LOOK_BACK, "a dear look waits longer");
         assert_eq!(mark.at(later + Duration::from_secs(8)), i64::MIN);
+    }
+    #[test]
+    fn what_others_have_to_take_is_walked_over_once() {
+        let (start, short) = (Instant::now(), Duration::from_millis(1));
+        let mut mark = Mark::new(start);
+        mark.looked(i64::MIN, Some(&taken(10_000)), None, start, short);
+        mark.looked(10_000 - LOOK_BACK, None, Some(200_000), start, short);
+        assert_eq!(mark.at(start), 200_000 - LOOK_BACK, "nothing of ours was there");
+        let few = Taken { full: false, ..taken(210_000) };
+        mark.looked(200_000 - LOOK_BACK, Some(&few), Some(300_000), start, short);
+        assert_eq!(mark.at(start), 300_000 - LOOK_BACK, "all of ours was taken");
+        mark.looked(300_000 - LOOK_BACK, Some(&taken(310_000)), Some(400_000), start, short);
+        assert_eq!(mark.at(start), 310_000 - LOOK_BACK, "there may be more");
     }
 }

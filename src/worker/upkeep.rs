@@ -21,6 +21,8 @@ const HEARTBEAT: Duration = Duration::from_secs(60);
 const PULSE: Duration = Duration::from_secs(20);
 const TAKE_OVER: Duration = Duration::from_secs(3);
 const TIDY: Duration = Duration::from_secs(60 * 60);
+/// Plans for empty tables are not kept for longer than this once tables have grown.
+const KNOW_TABLES: Duration = Duration::from_secs(5);
 const LEARN_AGAIN: Duration = Duration::from_secs(5);
 
 /// The connection that holds the lock; none while it has to be taken again.
@@ -115,6 +117,14 @@ pub async fn run(
             tokio::time::sleep(TIDY).await;
         }
     };
+    let knows_tables = async {
+        loop {
+            tokio::time::sleep(KNOW_TABLES).await;
+            if let Err(error) = upkeep::get_to_know_tables(&ctx).await {
+                tracing::debug!(%error, "Postgres could not be told to look at the tables that grew");
+            }
+        }
+    };
     let learns = async {
         while let Err(error) = watch_platform::learn(&ctx, &ourselves).await {
             tracing::debug!(%error, "Stripe did not yet say which account is the platform's");
@@ -129,6 +139,7 @@ pub async fn run(
         () = pulse => {}
         () = takes_over => {}
         () = tidies => {}
+        () = knows_tables => {}
         () = learns => {}
     }
     if let Err(error) = upkeep::leave(&ctx, replica).await {

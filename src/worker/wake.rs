@@ -12,6 +12,7 @@ use sqlx::postgres::PgListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::flows::apply_events::Share;
 use crate::store::{db::StoreError, tasks};
 
 /// The longest time a due task can go unnoticed when every signal was lost.
@@ -23,7 +24,7 @@ const COALESCE: Duration = Duration::from_millis(5);
 #[derive(Clone, Debug, Default)]
 pub struct Wake {
     due: Arc<Notify>,
-    fresh: Arc<Notify>,
+    fresh: Arc<[Notify; Share::ALL.len()]>,
     outgoing: Arc<Notify>,
     signals: watch::Sender<u64>,
 }
@@ -49,14 +50,14 @@ impl Wake {
         let _ = tokio::time::timeout(patience.min(POLL), self.due.notified()).await;
     }
 
-    /// Waits for a signal that fresh events may be there.
-    pub async fn wait_fresh(&self) {
-        let _ = tokio::time::timeout(POLL, self.fresh.notified()).await;
+    /// Waits for a signal that fresh events may be there, for the one who takes this share of them.
+    pub async fn wait_fresh(&self, share: Share) {
+        let _ = tokio::time::timeout(POLL, self.fresh[share as usize].notified()).await;
     }
 
     fn pass_on(&self) {
         self.due.notify_one();
-        self.fresh.notify_one();
+        self.fresh.iter().for_each(Notify::notify_one);
         self.signals.send_modify(|signals| *signals = signals.wrapping_add(1));
     }
 

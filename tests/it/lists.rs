@@ -203,8 +203,6 @@ async fn events_and_accounts_are_found_by_every_filter_alone_and_together() {
 async fn every_filter_has_an_index_that_begins_with_it() {
     let world = World::start().await;
     let filters = [
-        ("accounts", "ready"),
-        ("accounts", "reasons"),
         ("outbox", "type"),
         ("outbox", "account"),
         ("transfers", "status"),

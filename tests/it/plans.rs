@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use sluicegate::store::{self, statistics};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, SqlSafeStr as _};
 
 use crate::statements::statements_of_the_store;
 use crate::support::postgres::database;
+use crate::support::world::eventually;
 
 /// Tables that grow with the platform's traffic.
 const LARGE: [&str; 16] = [
@@ -125,6 +127,13 @@ const FILL: &str = "
     analyze;
     set plan_cache_mode = force_generic_plan";
 
+/// Accounts alone.
+const ACCOUNTS: &str = "
+    insert into accounts (account, livemode, known, requirements, as_of, source, standing_at, standing_by, standing_seq,
+            doubted, ready, reasons, first_seen, updated_at)
+        select 'acct_' || n, false, true, '{}', now(), 'evt_1', now(), 'event', n, false, true, '{}', now(), now()
+        from generate_series(1, 5000) n";
+
 async fn run(conn: &mut PgConnection, name: &str, sql: String) {
     conn.execute(AssertSqlSafe(sql).into_sql_str()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
 }
@@ -162,36 +171,121 @@ fn is_scan(line: &str) -> bool {
     (LARGE.contains(&table) || partition) && !cost.contains("(cost=0.00..0.00 ")
 }
 
-#[tokio::test]
-async fn no_statement_walks_through_a_large_table() {
-    let db = database().await;
-    let mut conn = db.pool.acquire().await.unwrap();
-    run(&mut conn, "partitions", "select outbox_ensure_partitions(now())".to_owned()).await;
-    sqlx::raw_sql(FILL).execute(&mut *conn).await.unwrap();
-    let named = |statement: &str| statement.lines().next().unwrap().trim_start_matches("-- ").to_owned();
+/// The plans of all statements that may not walk through a large table, whatever their arguments.
+async fn plans_of_all(conn: &mut PgConnection, statements: &[String]) -> Vec<(String, String)> {
     let exempt: BTreeMap<&str, &str> = MAY_SCAN.into_iter().collect();
-    let statements = statements_of_the_store();
     let mut plans = Vec::new();
-    for statement in &statements {
+    for statement in statements {
         let name = named(statement);
         if exempt.contains_key(name.as_str()) || name.starts_with("inspect_") {
             continue;
         }
         let Some(arguments) = no_values(statement) else { continue };
-        plans.push((name.clone(), plan_of(&mut conn, &name, statement, &arguments).await));
+        plans.push((name.clone(), plan_of(conn, &name, statement, &arguments).await));
     }
     assert!(plans.len() > 150, "only {} statements were planned", plans.len());
-    run(&mut conn, "by value", "set plan_cache_mode = force_custom_plan".to_owned()).await;
-    for (name, arguments) in BY_VALUE {
-        let statement = statements.iter().find(|statement| named(statement) == name).expect(name);
-        plans.push((format!("{name} ({arguments})"), plan_of(&mut conn, name, statement, arguments).await));
-    }
+    plans
+}
+
+fn named(statement: &str) -> String {
+    statement.lines().next().unwrap().trim_start_matches("-- ").to_owned()
+}
+
+/// Fails for plans that walk through a large table.
+fn assert_no_scans(plans: &[(String, String)]) {
     let scans: Vec<String> = plans
         .iter()
         .filter(|(_, plan)| plan.lines().any(is_scan))
         .map(|(name, plan)| format!("{name}:\n{plan}"))
         .collect();
     assert!(scans.is_empty(), "{}", scans.join("\n\n"));
+}
+
+/// Kept plans are made when a connection first needs them, of a new installation while its tables are empty.
+#[tokio::test]
+async fn a_plan_made_while_the_tables_were_empty_goes_by_their_indexes_too() {
+    let db = database().await;
+    let pool = store::db::connect(&db.url, 1).await.unwrap();
+    let statements = statements_of_the_store();
+    let mut conn = pool.acquire().await.unwrap();
+    run(&mut conn, "generic", "set plan_cache_mode = force_generic_plan".to_owned()).await;
+    assert_no_scans(&plans_of_all(&mut conn, &statements).await);
+    drop(conn);
+    // What the worker lives on is read along its index until enough were found, not gathered and sorted.
+    let claim = statements.iter().find(|statement| named(statement) == "claim_fresh").unwrap();
+    let mut tx = store::db::begin_in_order(&pool).await.unwrap();
+    let plan = plan_of(&mut tx, "claim_fresh", claim, "null, null, null, null, null").await;
+    assert!(plan.contains("Index Scan using tasks_pkey") && !plan.contains("Sort"), "{plan}");
+}
+
+/// Nor does it depend on how many are asked for: of tables it knows nothing of, Postgres takes hundreds for most of it.
+#[tokio::test]
+async fn what_hundreds_are_read_by_is_their_ids() {
+    let db = database().await;
+    let pool = store::db::connect(&db.url, 1).await.unwrap();
+    let mut tx = store::db::begin_in_order(&pool).await.unwrap();
+    run(&mut tx, "fill", ACCOUNTS.to_owned()).await;
+    run(&mut tx, "by value", "set local plan_cache_mode = force_custom_plan".to_owned()).await;
+    let statements = statements_of_the_store();
+    let ids: Vec<String> = (1..=400).map(|n| format!("'acct_{n}'")).collect();
+    let ids = format!("false, array[{}]", ids.join(","));
+    for name in ["hold_accounts", "list_accounts_for_update", "list_accounts_by_ids"] {
+        let statement = statements.iter().find(|statement| named(statement) == name).expect(name);
+        let plan = plan_of(&mut tx, name, statement, &ids).await;
+        assert!(plan.contains("Index Cond: ((livemode = false) AND (account = ANY ("), "{name}: {plan}");
+    }
+}
+
+#[tokio::test]
+async fn accounts_that_are_not_ready_are_found_among_themselves() {
+    let db = database().await;
+    let mut conn = db.pool.acquire().await.unwrap();
+    run(&mut conn, "fill", ACCOUNTS.to_owned()).await;
+    const UNREADY: &str =
+        "update accounts set ready = false, reasons = '{charges_disabled}' where account like 'acct_9%'";
+    run(&mut conn, "some are not", UNREADY.to_owned()).await;
+    run(&mut conn, "known", "analyze accounts".to_owned()).await;
+    run(&mut conn, "by value", "set plan_cache_mode = force_custom_plan".to_owned()).await;
+    let statements = statements_of_the_store();
+    let list = statements.iter().find(|statement| named(statement) == "list_accounts").unwrap();
+    for filters in ["false, null", "false, 'charges_disabled'", "null, 'charges_disabled'"] {
+        let plan = plan_of(&mut conn, "list_accounts", list, &format!("false, {filters}, null, 21")).await;
+        assert!(plan.contains("accounts_unready"), "{filters}: {plan}");
+    }
+}
+
+#[tokio::test]
+async fn postgres_gets_to_know_tables_that_have_grown() {
+    let db = database().await;
+    let mut conn = db.pool.acquire().await.unwrap();
+    let mut outgrown = async || statistics::list_outgrown(&mut conn).await.unwrap();
+    assert_eq!(outgrown().await, [""; 0], "nothing is there yet");
+    run(&mut db.pool.acquire().await.unwrap(), "fill", ACCOUNTS.to_owned()).await;
+    let grown = || async {
+        let mut conn = db.pool.acquire().await.unwrap();
+        let grown = statistics::list_outgrown(&mut conn).await.unwrap();
+        (!grown.is_empty()).then_some(grown)
+    };
+    // What a connection did is counted within a second or so.
+    assert_eq!(eventually(grown).await.expect("it grew"), ["public.accounts"]);
+    statistics::analyze(&mut db.pool.acquire().await.unwrap(), "public.accounts").await.unwrap();
+    assert_eq!(outgrown().await, [""; 0], "known now");
+}
+
+#[tokio::test]
+async fn no_statement_walks_through_a_large_table() {
+    let db = database().await;
+    let mut conn = db.pool.acquire().await.unwrap();
+    run(&mut conn, "partitions", "select outbox_ensure_partitions(now())".to_owned()).await;
+    sqlx::raw_sql(FILL).execute(&mut *conn).await.unwrap();
+    let statements = statements_of_the_store();
+    let mut plans = plans_of_all(&mut conn, &statements).await;
+    run(&mut conn, "by value", "set plan_cache_mode = force_custom_plan".to_owned()).await;
+    for (name, arguments) in BY_VALUE {
+        let statement = statements.iter().find(|statement| named(statement) == name).expect(name);
+        plans.push((format!("{name} ({arguments})"), plan_of(&mut conn, name, statement, arguments).await));
+    }
+    assert_no_scans(&plans);
     // The check itself would see one.
     let scan = plan_of(&mut conn, "proof", "select * from accounts where source = $1", "'x'").await;
     assert!(scan.lines().any(is_scan), "{scan}");

@@ -126,7 +126,7 @@ pub async fn list_accounts(
         select * from accounts
         where livemode = $1 and (known or deauthorized_at is not null or closed_at is not null)
             and ($2::bool is null or ready = $2)
-            and ($3::text is null or reasons @> array[$3])
+            and ($3::text is null or not ready and reasons @> array[$3])
             and ($4::text is null or account > $4)
         order by account limit $5";
     let query = sqlx::query_as(SQL).bind(livemode).bind(ready).bind(reason).bind(after).bind(limit);

@@ -82,7 +82,7 @@ pub async fn list_topups_by_ids(
     ids: &[&str],
 ) -> Result<Vec<Topup>, StoreError> {
     const SQL: &str = "-- view_topups_by_ids
-        select * from topups where livemode = $1 and topup = any($2) and known";
+        select * from topups where livemode = $1 and topup = any ((select $2::text[])::text[]) and known";
     Ok(sqlx::query_as(SQL).bind(livemode).bind(ids).fetch_all(conn).await?)
 }
 

@@ -91,7 +91,7 @@ pub async fn list_transfers_by_ids(
     ids: &[&str],
 ) -> Result<Vec<Transfer>, StoreError> {
     const SQL: &str = "-- view_transfers_by_ids
-        select * from transfers where id = any($2) and livemode = $1";
+        select * from transfers where id = any ((select $2::text[])::text[]) and livemode = $1";
     let rows: Vec<transfers::Row> = sqlx::query_as(SQL).bind(livemode).bind(ids).fetch_all(conn).await?;
     rows.into_iter().map(transfers::Row::read).collect()
 }

@@ -1,0 +1,25 @@
+//! What Postgres knows of the tables when it makes its plans.
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::db::StoreError;
+
+/// Below this many rows any plan will do.
+const FEW: i64 = 1_000;
+
+/// The tables that hold more than twice the rows that Postgres plans for, ready to stand in a statement.
+pub async fn list_outgrown(conn: &mut PgConnection) -> Result<Vec<String>, StoreError> {
+    const SQL: &str = "-- list_outgrown
+        select format('%I.%I', s.schemaname, s.relname) from pg_stat_user_tables s join pg_class c on c.oid = s.relid
+        where s.schemaname = current_schema() and s.n_live_tup > $1 and s.n_live_tup > 2 * c.reltuples
+        order by 1";
+    Ok(sqlx::query_scalar(SQL).bind(FEW).fetch_all(conn).await?)
+}
+
+/// Has Postgres look at a table anew, and with it make all plans anew that were made of it, unless somebody has it do
+/// so just now. Only its owner may; for others nothing happens.
+pub async fn analyze(conn: &mut PgConnection, table: &str) -> Result<(), StoreError> {
+    let sql = format!("-- analyze\nanalyze (skip_locked) {table}");
+    sqlx::query(AssertSqlSafe(sql)).persistent(false).execute(conn).await?;
+    Ok(())
+}
