@@ -13,11 +13,16 @@ use crate::domain::task::Kind;
 /// The channel on which processes tell each other that something is due.
 pub const CHANNEL: &str = "sluicegate_tasks";
 
-/// Tells other processes that something is due.
+/// Tells all processes that something is due.
 pub async fn announce(conn: &mut PgConnection) -> Result<(), StoreError> {
+    announce_from(conn, "").await
+}
+
+/// The same, for one who listens and knows it already: `from` is what they know themselves by.
+pub async fn announce_from(conn: &mut PgConnection, from: &str) -> Result<(), StoreError> {
     const SQL: &str = "-- announce
-        select pg_notify($1, '')";
-    sqlx::query(SQL).bind(CHANNEL).execute(conn).await?;
+        select pg_notify($1, $2)";
+    sqlx::query(SQL).bind(CHANNEL).bind(from).execute(conn).await?;
     Ok(())
 }
 

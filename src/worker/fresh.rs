@@ -90,12 +90,13 @@ pub async fn run(ctx: Context, share: Share, wake: Wake, stop: CancellationToken
                 }
                 if taken.is_some() {
                     // What it rang for may be due now.
-                    wake.ring();
-                    if !full {
-                        rest(began, &stop).await;
+                    wake.ring_for_others();
+                    if full {
+                        continue;
                     }
-                    continue;
+                    rest(began, &stop).await;
                 }
+                // Whoever stored something since has left a signal.
                 tokio::select! {
                     () = wake.wait_fresh(share) => {}
                     () = stop.cancelled() => {}

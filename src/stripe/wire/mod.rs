@@ -89,7 +89,8 @@ impl<'a> Fields<'a> {
 
     /// A field that may be missing, null or, in some version, of another type: all read as absent.
     fn may<T: Deserialize<'a>>(&self, name: &str) -> Option<T> {
-        self.raw(name).and_then(|raw| serde_json::from_str(raw).ok())
+        // Null is common, and costs an error with a message where it is read as something else.
+        self.raw(name).filter(|raw| *raw != "null").and_then(|raw| serde_json::from_str(raw).ok())
     }
 
     /// An id that must be there and have its form.
