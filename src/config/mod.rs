@@ -89,7 +89,7 @@ fn typed(given: &mut Given, read: &dyn Fn(&Path) -> io::Result<String>) -> Setti
             .unwrap_or(Duration::seconds(300)),
         readiness: given.take("SLUICEGATE_READINESS", values::policy).unwrap_or_default(),
         readiness_max_age: given
-            .take("SLUICEGATE_READINESS_MAX_AGE", values::readiness_max_age)
+            .take("SLUICEGATE_READINESS_MAX_AGE", values::span)
             .unwrap_or(Duration::hours(24)),
         source_type: given.take("SLUICEGATE_SOURCE_TYPE", values::source_type),
         settlement: given.take("SLUICEGATE_SETTLEMENT", values::settlement).unwrap_or_default(),

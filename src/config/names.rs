@@ -57,7 +57,7 @@ pub struct Flags {
     /// SLUICEGATE_READINESS]
     #[arg(long, value_name = "LIST")]
     pub readiness: Option<String>,
-    /// An account last confirmed longer ago is fetched before it is paid, `2m` or more; default `24h` [env:
+    /// An account last confirmed longer ago is fetched before it is paid; default `24h` [env:
     /// SLUICEGATE_READINESS_MAX_AGE]
     #[arg(long, value_name = "DURATION")]
     pub readiness_max_age: Option<String>,

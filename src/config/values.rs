@@ -94,18 +94,6 @@ pub(super) fn span(text: &str) -> Read<Duration> {
     longer.ok_or_else(|| "must be longer than 0, like `300s`, `10m`, `24h`".to_owned())
 }
 
-/// At least two minutes: a fetch's age counts from its start, a call may take half a minute, and what was checked
-/// is good for a whole one.
-pub(super) fn readiness_max_age(text: &str) -> Read<Duration> {
-    let age = duration(text)?;
-    if age < Duration::minutes(2) {
-        return Err(
-            "must be `2m` or longer: an account would be too old again before its money is sent".to_owned()
-        );
-    }
-    Ok(age)
-}
-
 /// A duration, where `0` means never.
 pub(super) fn period(text: &str) -> Read<Option<Duration>> {
     Ok(Some(duration(text)?).filter(|period| !period.is_zero()))

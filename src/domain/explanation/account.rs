@@ -1,5 +1,7 @@
 //! The account: known, connected, not blocked, every condition of readiness, and lately confirmed.
 
+use time::Duration;
+
 use super::{AccountFacts, Check, Condition, Evidence, Facts};
 use crate::domain::account::{Flags, is_final};
 use crate::domain::reason::Reason;
@@ -103,6 +105,15 @@ fn corridor(facts: &Facts<'_>) -> Check {
     facts.decided(NAME, Reason::CorridorUnsupported, told(account, what))
 }
 
+/// In the largest unit that tells it whole.
+fn in_words(span: Duration) -> String {
+    match span.whole_seconds() {
+        s if s % 3_600 == 0 => format!("{} h", s / 3_600),
+        s if s % 60 == 0 => format!("{} min", s / 60),
+        s => format!("{s} s"),
+    }
+}
+
 /// Whether what is known of it may still be trusted with money.
 fn fresh(facts: &Facts<'_>) -> Check {
     const NAME: &str = "account_fresh";
@@ -112,8 +123,8 @@ fn fresh(facts: &Facts<'_>) -> Check {
     let old = account.as_of + facts.max_age < facts.now;
     let what = match (account.doubted, old) {
         (true, _) => "two pieces of evidence have no order: Stripe is being asked".to_owned(),
-        (false, true) => format!("it was last confirmed more than {} h ago", facts.max_age.whole_hours()),
-        (false, false) => format!("it was confirmed within the last {} h", facts.max_age.whole_hours()),
+        (false, true) => format!("it was last confirmed more than {} ago", in_words(facts.max_age)),
+        (false, false) => format!("it was confirmed within the last {}", in_words(facts.max_age)),
     };
     let evidence = told(account, what);
     if !(account.doubted || old) {
@@ -142,4 +153,17 @@ fn refused_before(facts: &Facts<'_>) -> Option<Check> {
         expected_at: Some(until),
         ..Check::open("stripe_refusal", Evidence::said(what))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_told_in_the_largest_unit_that_tells_it_whole() {
+        let spans = [(86_400, "24 h"), (5_400, "90 min"), (90, "90 s"), (1, "1 s")];
+        for (seconds, words) in spans {
+            assert_eq!(in_words(Duration::seconds(seconds)), words);
+        }
+    }
 }
