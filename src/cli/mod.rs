@@ -8,6 +8,7 @@ pub mod database;
 mod demo;
 mod doctor;
 mod man;
+mod migrate;
 mod output;
 mod rebuild;
 mod sandbox;
@@ -19,11 +20,9 @@ mod simulate;
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::{self, Flags, Settings};
-use crate::store::db;
 use crate::telemetry;
 
 /// The release and the commit it was built from, where that is known.
@@ -62,7 +61,7 @@ enum Command {
     Sandbox(sandbox::Args),
     /// Apply the migrations and exit
     #[command(after_help = "Example:\n  sluicegate migrate --database-url postgres://…")]
-    Migrate(Box<Flags>),
+    Migrate(shell::Shown),
     /// Recompute what the tables hold from what was kept, and report every difference; exit 1 on one
     #[command(
         after_help = "Example:\n  sluicegate rebuild --check --database-url postgres://…\n\nStart it with the SLUICEGATE_READINESS and SLUICEGATE_SETTLEMENT of the service."
@@ -179,11 +178,7 @@ async fn dispatch(command: Command) -> Result<bool, Failed> {
             telemetry::init(None, None);
             Ok(sandbox::run(args).await?)
         }
-        Command::Migrate(flags) => {
-            let settings = settings(&flags)?;
-            telemetry::init(settings.log_format, settings.log_filter.as_deref());
-            migrate(settings).await
-        }
+        Command::Migrate(shown) => migrate::run(&shown).await.map(|()| true),
         Command::Rebuild(rebuild::Args { output, flags, .. }) => {
             let settings = settings(&flags)?;
             telemetry::init(settings.log_format, settings.log_filter.as_deref());
@@ -239,17 +234,6 @@ fn settings(flags: &Flags) -> Result<Settings, Failed> {
             Err(Failed::Usage)
         }
     }
-}
-
-async fn migrate(settings: Settings) -> Result<bool, Failed> {
-    let database =
-        database::provide(settings.database_url.as_ref(), settings.data_dir, settings.pg_bin_dir).await?;
-    let pool = service::connect(&database.url, 2).await?;
-    db::migrate(&pool).await.context("the migrations could not be applied")?;
-    println!("{} migrations are applied", db::MIGRATIONS.iter().count());
-    pool.close().await;
-    database.stop().await;
-    Ok(true)
 }
 
 /// Waits for Ctrl-C or the signal of a service manager.

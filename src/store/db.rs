@@ -123,6 +123,15 @@ pub fn way(url: &str) -> Result<Way, StoreError> {
     })
 }
 
+/// Which database it is, for people: its host, port and name, without who connects and how.
+pub fn place(url: &str) -> Result<String, StoreError> {
+    let options: PgConnectOptions = url.parse()?;
+    // Postgres takes the user's name where none is given.
+    let name = options.get_database().unwrap_or(options.get_username());
+    let host = options.get_socket().map_or(options.get_host().into(), |socket| socket.to_string_lossy());
+    Ok(format!("{host}:{}/{name}", options.get_port()))
+}
+
 /// Begins a transaction.
 ///
 /// On a task of its own: a caller who goes away while the server is told to begin would otherwise give a connection back
@@ -185,6 +194,17 @@ mod tests {
             ("postgres://u@10.0.0.1/d?sslmode=disable", Way::Clear),
         ] {
             assert_eq!(way(url).unwrap(), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_database_is_named_without_its_secrets() {
+        for (url, expected) in [
+            ("postgres://u:secret@db.example.com:6432/pay?sslmode=require", "db.example.com:6432/pay"),
+            ("postgres://pay:secret@10.0.0.1:5432", "10.0.0.1:5432/pay"),
+            ("postgres://u:secret@localhost:5433/d?host=/run/postgresql", "/run/postgresql:5433/d"),
+        ] {
+            assert_eq!(place(url).unwrap(), expected);
         }
     }
 }

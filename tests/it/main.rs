@@ -35,6 +35,7 @@ mod keys;
 mod lifecycle;
 mod lists;
 mod metrics;
+mod migrate;
 mod onboarding;
 mod plans;
 mod platform;

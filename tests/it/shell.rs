@@ -283,11 +283,7 @@ async fn what_stands_in_the_way_of_a_command_is_told_with_its_mend() {
     ended(away).await.assert_refused(1, &["can't connect to Postgres", "check DATABASE_URL"]);
     let world = World::start().await;
     let mut unmigrated = bare(&["keys", "list"]);
-    let empty = world.db.url.replace("sluicegate_test_", "sluicegate_test_empty_");
-    let name = empty.split('?').next().unwrap().rsplit('/').next().unwrap().to_owned();
-    let create = sqlx::AssertSqlSafe(format!("create database {name}"));
-    sqlx::query(create).execute(world.pool()).await.unwrap();
-    unmigrated.env("DATABASE_URL", &empty);
+    unmigrated.env("DATABASE_URL", world.db.empty_beside().await);
     ended(unmigrated).await.assert_refused(1, &["run `sluicegate migrate`"]);
     let completions = ended(bare(&["completions", "bash"])).await;
     assert!(completions.code == 0 && completions.out.contains("transfers"), "{completions:?}");

@@ -48,6 +48,16 @@ pub async fn database() -> TestDatabase {
     TestDatabase { url, pool }
 }
 
+impl TestDatabase {
+    /// A database on the same server in which nothing is yet; its address.
+    pub async fn empty_beside(&self) -> String {
+        let name = format!("sluicegate_test_empty_{}", uuid::Uuid::new_v4().simple());
+        let create = format!("create database {name}");
+        sqlx::query(AssertSqlSafe(create)).execute(&self.pool).await.unwrap();
+        with_database(&self.url, &name)
+    }
+}
+
 struct Server {
     url: String,
     options: PgConnectOptions,
