@@ -254,6 +254,10 @@ async fn an_undated_event_is_shown_with_its_bytes() {
     assert_eq!(world.deliver(body.as_bytes(), PLATFORM_SECRET).await.0, 200);
     let shown = world.event(&event).await;
     assert_eq!((&shown["created"], &shown["payload"]), (&json!("1970-01-01T00:00:00Z"), &event));
+    // To the byte, so that its signature can be verified once more.
+    let request = world.api.http.get(world.api.url(&format!("/v1/events/{}", id_of(&event))));
+    let answer = request.bearer_auth(&world.api.key).send().await.unwrap().text().await.unwrap();
+    assert!(answer.contains(&format!("\"payload\":{body}")), "{answer}");
 }
 
 /// Stores an event as a version that did not know its type would have.

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{Answer, body_of, told};
@@ -77,7 +77,7 @@ pub(in crate::http) async fn show(
     let payload = views::find_payload(&mut conn, &event).await?;
     let (raw, base64) = payload.ok_or_else(Problem::event_unknown)?;
     let event = Event::of(&event);
-    Ok(Json(match serde_json::from_slice::<Value>(&raw) {
+    Ok(Json(match serde_json::from_slice::<Box<RawValue>>(&raw) {
         Ok(payload) => WithPayload { event, payload: Some(payload), payload_base64: None },
         Err(_) => WithPayload { event, payload: None, payload_base64: Some(base64) },
     }))
@@ -184,10 +184,10 @@ impl Event {
 pub(in crate::http) struct WithPayload {
     #[serde(flatten)]
     event: Event,
-    /// As Stripe sent it.
+    /// As Stripe sent it, to the byte: what was signed can be cut out of this answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = Object)]
-    payload: Option<Value>,
+    payload: Option<Box<RawValue>>,
     /// The same, where it is no JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
