@@ -7,17 +7,19 @@ use super::db::StoreError;
 /// Below this many rows any plan will do.
 const FEW: i64 = 1_000;
 
-/// The tables that hold more than twice the rows that Postgres plans for, ready to stand in a statement.
+/// The tables that hold more than twice the rows that Postgres plans for, ready to stand in a statement. Only those that
+/// this user may have analyzed: their owner may, or who belongs to the owner's role.
 pub async fn list_outgrown(conn: &mut PgConnection) -> Result<Vec<String>, StoreError> {
     const SQL: &str = "-- list_outgrown
         select format('%I.%I', s.schemaname, s.relname) from pg_stat_user_tables s join pg_class c on c.oid = s.relid
         where s.schemaname = current_schema() and s.n_live_tup > $1 and s.n_live_tup > 2 * c.reltuples
+            and pg_has_role(c.relowner, 'usage')
         order by 1";
     Ok(sqlx::query_scalar(SQL).bind(FEW).fetch_all(conn).await?)
 }
 
 /// Has Postgres look at a table anew, and with it make all plans anew that were made of it, unless somebody has it do
-/// so just now. Only its owner may; for others nothing happens.
+/// so just now.
 pub async fn analyze(conn: &mut PgConnection, table: &str) -> Result<(), StoreError> {
     let sql = format!("-- analyze\nanalyze (skip_locked) {table}");
     sqlx::query(AssertSqlSafe(sql)).persistent(false).execute(conn).await?;
