@@ -1,7 +1,7 @@
 //! The outbox: received events and observed answers, written once.
 
 use sqlx::types::time::OffsetDateTime;
-use sqlx::{Connection, FromRow, PgConnection};
+use sqlx::{FromRow, PgConnection};
 
 use super::db::{StoreError, column};
 use crate::domain::evidence::Fetched;
@@ -136,10 +136,8 @@ pub async fn insert_new(conn: &mut PgConnection, batch: &[NewEvent]) -> Result<V
         .bind(column(batch, |e| e.signed.as_ref().map(|signed| signed.header.as_str())))
         .bind(column(batch, |e| e.signed.as_ref().and_then(|signed| signed.secret_label.as_deref())))
         .bind(column(batch, |e| e.payload.as_ref()))
-        .fetch_all(&mut *conn)
+        .fetch_all(conn)
         .await?;
-    // At once: the pool's turn comes late when the machine is busy, and until then another connection grows.
-    conn.shrink_buffers();
     Ok(new)
 }
 

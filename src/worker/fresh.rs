@@ -90,7 +90,7 @@ pub async fn run(ctx: Context, share: Share, wake: Wake, stop: CancellationToken
                 }
                 if taken.is_some() {
                     // What it rang for may be due now.
-                    wake.ring_for_others();
+                    wake.ring_due();
                     if full {
                         continue;
                     }
@@ -135,6 +135,7 @@ mod tests {
         assert_eq!(mark.at(later + Duration::from_secs(7)), 5_000 - LOOK_BACK, "a dear look waits longer");
         assert_eq!(mark.at(later + Duration::from_secs(8)), i64::MIN);
     }
+
     #[test]
     fn what_others_have_to_take_is_walked_over_once() {
         let (start, short) = (Instant::now(), Duration::from_millis(1));

@@ -62,8 +62,8 @@ impl Wake {
         self.rung.notify_one();
     }
 
-    /// Signals that something may be due, but no fresh events.
-    pub fn ring_for_others(&self) {
+    /// Signals that something may be due, but no fresh events: who applies those would find nothing new.
+    pub fn ring_due(&self) {
         self.outgoing.notify_one();
     }
 
