@@ -4,8 +4,11 @@
 //! events' tasks go. What can't be applied among others, and what needs a lease since it may lead to a call, is left
 //! to those who work on one subject at a time.
 
+mod share;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use share::{Part, Share};
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 use tracing::Span;
@@ -20,8 +23,9 @@ use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
 use crate::store::accounts;
 use crate::store::db::{self, StoreError};
+use crate::store::fresh_tasks::{self, Fresh, Wanted};
 use crate::store::outbox::{self, StoredEvent};
-use crate::store::tasks::{self, Fresh};
+
 use crate::store::transfers::{self, Transfer};
 use crate::stripe::wire;
 use crate::trail;
@@ -36,27 +40,6 @@ const OWN_BOOKING: Duration = Duration::milliseconds(300);
 /// It is looked at again after this.
 const AGAIN: Duration = Duration::milliseconds(100);
 
-/// Whose events one who applies them takes. Accounts are locked apart from money: two who share the events like this
-/// never wait for each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Share {
-    /// Those about accounts.
-    Accounts,
-    /// All others.
-    Others,
-}
-
-impl Share {
-    /// All events.
-    pub const ALL: [Self; 2] = [Self::Accounts, Self::Others];
-
-    /// One of a kind that this version does not know waits for one that does.
-    fn kinds(self) -> Vec<&'static str> {
-        let is_mine = |kind: &Kind| (*kind == Kind::Account) == (self == Self::Accounts);
-        Kind::ALL.into_iter().filter(is_mine).map(Kind::as_str).collect()
-    }
-}
-
 /// What one transaction took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
@@ -70,6 +53,18 @@ pub struct Taken {
     pub full: bool,
 }
 
+impl Taken {
+    /// What this and another transaction took that began at the same id.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            events: self.events + other.events,
+            left_alone: self.left_alone + other.left_alone,
+            first_id: self.first_id.min(other.first_id),
+            full: self.full || other.full,
+        }
+    }
+}
+
 /// The events about one subject.
 #[derive(Debug)]
 pub struct About<'a> {
@@ -79,11 +74,18 @@ pub struct About<'a> {
     pub events: Vec<&'a StoredEvent>,
 }
 
-/// Takes fresh events of a share from `from_id` on and applies them; `None` where there are none.
-pub async fn fresh(ctx: &Context, share: Share, from_id: i64) -> Result<Option<Taken>, FlowError> {
+/// Takes fresh events of a part of a share from `from_id` on and applies them; `None` where there are none.
+pub async fn fresh(
+    ctx: &Context,
+    share: Share,
+    part: Part,
+    from_id: i64,
+) -> Result<Option<Taken>, FlowError> {
     let now = ctx.clock.now();
     let mut tx = db::begin_in_order(&ctx.pool).await?;
-    let mut tasks = tasks::claim_fresh(&mut tx, ctx.livemode, &share.kinds(), now, from_id, BATCH).await?;
+    let kinds = share.kinds();
+    let wanted = Wanted { livemode: ctx.livemode, kinds: &kinds, part: (part.nth, part.of) };
+    let mut tasks = fresh_tasks::claim(&mut tx, &wanted, now, from_id, BATCH).await?;
     let Some(first_id) = tasks.first().map(|task| task.id) else { return Ok(None) };
     let found = tasks.len();
     tasks.truncate(how_many_fit(&tasks));
@@ -102,13 +104,13 @@ pub async fn fresh(ctx: &Context, share: Share, from_id: i64) -> Result<Option<T
             });
             tracing::warn!(%error, events = ids.len(), "events could not be applied together; each is tried alone");
             let mut conn = ctx.pool.acquire().await?;
-            tasks::leave_alone(&mut conn, &ids, now).await?;
+            fresh_tasks::leave_alone(&mut conn, &ids, now).await?;
             return Ok(taken(ids.len()));
         }
     };
-    tasks::finish_fresh(&mut tx, &ends.done).await?;
-    tasks::leave_alone(&mut tx, &ends.alone, now).await?;
-    tasks::put_fresh_off(&mut tx, &ends.later, now + AGAIN).await?;
+    fresh_tasks::finish(&mut tx, &ends.done).await?;
+    fresh_tasks::leave_alone(&mut tx, &ends.alone, now).await?;
+    fresh_tasks::put_off(&mut tx, &ends.later, now + AGAIN).await?;
     tx.commit().await?;
     Ok(taken(ends.alone.len()))
 }
@@ -116,7 +118,7 @@ pub async fn fresh(ctx: &Context, share: Share, from_id: i64) -> Result<Option<T
 /// The highest id there is, of whatever share.
 pub async fn newest_id(ctx: &Context) -> Result<Option<i64>, FlowError> {
     let mut conn = ctx.pool.acquire().await?;
-    Ok(tasks::find_newest_id(&mut conn).await?)
+    Ok(fresh_tasks::find_newest_id(&mut conn).await?)
 }
 
 /// How many from the front fit in memory together, one at least; the others stay where they are.

@@ -14,6 +14,7 @@ pub mod claims;
 pub mod controls;
 pub mod db;
 pub mod door_keys;
+pub mod fresh_tasks;
 pub mod heartbeats;
 pub mod holds;
 pub mod idempotency;

@@ -4,11 +4,12 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::wake::{POLL, Wake};
-use crate::flows::Context;
-use crate::flows::apply_events::{self, Share, Taken};
+use crate::flows::apply_events::{self, Part, Share, Taken};
+use crate::flows::{Context, FlowError};
 
 /// How far behind the last one found it looks: ids are handed out before their rows are committed, by a few batches
 /// of every process that takes in deliveries.
@@ -73,18 +74,32 @@ impl Mark {
     }
 }
 
+/// One look. Of a backlog the parts are taken beside each other: what one connection applies in a row would leave cores
+/// idle.
+async fn look(ctx: &Context, share: Share, backlog: bool, from_id: i64) -> Result<Option<Taken>, FlowError> {
+    if !backlog {
+        return apply_events::fresh(ctx, share, Part::WHOLE, from_id).await;
+    }
+    let parts = share.parts_of_backlog().map(|part| apply_events::fresh(ctx, share, part, from_id));
+    // One that fails does not break the others off.
+    let taken = join_all(parts).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(taken.into_iter().flatten().reduce(Taken::and))
+}
+
 /// Runs until `stop`; a batch under way is finished first.
 pub async fn run(ctx: Context, share: Share, wake: Wake, stop: CancellationToken) {
     let mut mark = Mark::new(Instant::now());
     let mut newest = None;
+    let mut backlog = false;
     while !stop.is_cancelled() {
         let began = Instant::now();
         let from_id = mark.at(began);
-        match apply_events::fresh(&ctx, share, from_id).await {
+        match look(&ctx, share, backlog, from_id).await {
             Ok(taken) => {
                 let took = began.elapsed();
                 mark.looked(from_id, taken.as_ref(), newest.take(), Instant::now(), took);
                 let full = taken.is_some_and(|taken| taken.full);
+                backlog = full;
                 if !full && took > LONG {
                     newest = apply_events::newest_id(&ctx).await.unwrap_or(None);
                 }

@@ -57,6 +57,30 @@ async fn what_gathered_is_applied_once_each_by_several_replicas() {
 }
 
 #[tokio::test]
+async fn a_backlog_is_applied_in_the_order_of_each_account() {
+    let mut world = gathering().await;
+    let now = world.second();
+    let (accounts, rounds) = (60, 30);
+    for round in 0..rounds {
+        let last = round == rounds - 1;
+        let kind = if last {
+            "account.updated.03_ready_transfers_only"
+        } else {
+            "account.updated.02_submitted_pending"
+        };
+        for account in 0..accounts {
+            world.tell(&about_account(kind, &format!("acct_{account}"), now - 100 + round)).await;
+        }
+    }
+    work(&mut world, 1).await;
+    world.until_events_done().await;
+    assert_eq!(world.rows("accounts where ready").await, accounts);
+    let asked = (0..accounts).filter(|n| !world.asked(&format!("/v1/accounts/acct_{n}")).is_empty()).count();
+    assert_eq!(asked, 0, "no order was lost that would have had to be asked for");
+    world.assert_books_hold().await;
+}
+
+#[tokio::test]
 async fn one_that_the_database_refuses_takes_none_of_its_batch_with_it() {
     let mut world = gathering().await;
     let now = world.second();

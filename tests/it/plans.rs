@@ -214,7 +214,7 @@ async fn a_plan_made_while_the_tables_were_empty_goes_by_their_indexes_too() {
     // What the worker lives on is read along its index until enough were found, not gathered and sorted.
     let claim = statements.iter().find(|statement| named(statement) == "claim_fresh").unwrap();
     let mut tx = store::db::begin_in_order(&pool).await.unwrap();
-    let plan = plan_of(&mut tx, "claim_fresh", claim, "null, null, null, null, null").await;
+    let plan = plan_of(&mut tx, "claim_fresh", claim, "null, null, null, null, null, null, null").await;
     assert!(plan.contains("Index Scan using tasks_pkey") && !plan.contains("Sort"), "{plan}");
 }
 

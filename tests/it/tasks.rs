@@ -1,6 +1,7 @@
 //! The bells: none is lost, none is answered by two at once.
 
 use sluicegate::domain::task::Kind;
+use sluicegate::store::fresh_tasks::{self, Wanted};
 use sluicegate::store::tasks::{self, Lease};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
@@ -123,4 +124,25 @@ async fn a_ring_wakes_what_failed_earlier_but_not_before_stripe_wants_to_be_aske
         let anew = claim(&db, NOW).await.expect("forgotten once it went well");
         assert!(finish(&db, &anew, NOW).await);
     }
+}
+
+#[tokio::test]
+async fn parts_of_the_fresh_events_are_all_of_them_and_a_subject_is_in_one() {
+    const SQL: &str =
+        "insert into tasks (kind, subject, livemode, event_id, event_created, received_at, run_at, alone)
+        select 'account', 'acct_1' || substr('0aAzZ9é', 1 + n % 7, 1), false, 'evt_' || n, $1, $1, $1, false
+        from generate_series(1, 70) n";
+    let db = database().await;
+    sqlx::query(SQL).bind(NOW).execute(&db.pool).await.unwrap();
+    let mut found: Vec<Vec<(String, i64)>> = Vec::new();
+    for part in [(0, 1), (0, 2), (1, 2)] {
+        let mut conn = db.pool.acquire().await.unwrap();
+        let wanted = Wanted { livemode: false, kinds: &["account"], part };
+        let rows = fresh_tasks::claim(&mut conn, &wanted, NOW, i64::MIN, 100).await.unwrap();
+        found.push(rows.into_iter().map(|row| (row.subject, row.id)).collect());
+    }
+    let [all, even, odd] = <[_; 3]>::try_from(found).unwrap();
+    assert_eq!((all.len(), even.len() + odd.len()), (70, 70));
+    assert!(!even.is_empty() && !odd.is_empty());
+    assert!(even.iter().all(|(subject, _)| odd.iter().all(|(other, _)| subject != other)));
 }
