@@ -11,6 +11,7 @@ use sqlx::PgPool;
 use super::api::Api;
 use super::figures::{PER_S, POSTGRES_US, SERVER_US, WAL};
 use super::load::{self, Pace};
+use super::payload::ROUND;
 use super::server::{Program, Server};
 use super::turn::Meters;
 use super::{Bench, OPEN_CONNECTIONS};
@@ -27,8 +28,8 @@ pub const FETCHES: &str = "fetches";
 
 /// How long a backlog may take.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// How many bells are watched.
-const MARKS: i64 = 1_000;
+/// About how many bells are watched.
+const MARKS: u64 = 2_000;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How many accounts are read afterwards.
 const READ_AFTER: u64 = 300;
@@ -59,8 +60,7 @@ async fn fill(bench: &Bench<'_>) -> anyhow::Result<()> {
 async fn one_round(bench: &mut Bench<'_>, end: u64) -> anyhow::Result<()> {
     let pool = bench.database.pool.clone();
     let backlog = bench.args.backlog;
-    let every = i64::try_from(backlog).unwrap_or(i64::MAX) / MARKS;
-    let marks = trial::list_marks(&mut *pool.acquire().await?, every.max(1)).await?;
+    let marks = trial::list_marks(&mut *pool.acquire().await?, apart(backlog)).await?;
     let fetched = bench.stand.fetches();
     // It works from its first moment on, before it says that it listens: all that counts.
     let (began, postgres, wal) = (
@@ -91,6 +91,12 @@ async fn one_round(bench: &mut Bench<'_>, end: u64) -> anyhow::Result<()> {
     add(WAL, Some((after.wal_bytes() - wal) as f64 / done.max(1) as f64));
     add(FETCHES, Some(fetches as f64));
     Ok(())
+}
+
+/// So many bells apart are those that are watched: one more than whole rounds of the mix, so that each kind has its
+/// share among them. Kinds are drained beside each other, and not at one pace.
+fn apart(backlog: u64) -> i64 {
+    i64::try_from(backlog / MARKS / ROUND * ROUND + 1).unwrap_or(i64::MAX)
 }
 
 /// The share that was done, moment by moment, until all is.
@@ -144,10 +150,22 @@ async fn every_account_shows(bench: &Bench<'_>, server: &Server, end: u64) -> an
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn at(done: f64, ms: u64) -> (f64, Duration) {
         (done, Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn every_kind_of_the_mix_is_watched() {
+        for backlog in [1_000, 39_999, 100_000, 200_000] {
+            let apart = u64::try_from(apart(backlog)).unwrap();
+            let kinds: BTreeSet<u64> = (0..ROUND).map(|nth| nth * apart % ROUND).collect();
+            assert_eq!(kinds.len() as u64, ROUND, "{backlog} events, every {apart}th");
+            assert!(backlog / apart >= 1_000.min(backlog), "{backlog} events, every {apart}th");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::stripe::signature::{self, SigningSecret};
 /// The secret that every event is signed with.
 pub const SECRET: &str = "whsec_benchbenchbenchbenchbench";
 /// Of twenty events fourteen are an account's, three a top-up's and three a transfer's.
-const ROUND: u64 = 20;
+pub const ROUND: u64 = 20;
 const OF_ACCOUNTS: u64 = 14;
 const OF_TOPUPS: u64 = 3;
 /// A top-up's or transfer's second event comes this many such events after its first.
