@@ -66,6 +66,8 @@ ids! {
     TopupId = "tu_";
     /// A transfer as Stripe names it.
     StripeTransferId = "tr_";
+    /// A reversal as Stripe names it.
+    StripeReversalId = "trr_";
     /// A transfer as Sluicegate names it.
     TransferId = "xfer_";
     /// A reversal as Sluicegate names it.

@@ -31,8 +31,8 @@ pub use self::money::{
 };
 pub use self::progress::{Progress, progress};
 pub use self::transfers::{
-    Attempt, Call, HistoryLine, TransferFilter, find_transfer, is_key_used, list_attempts, list_calls,
-    list_history, list_transfers, list_transfers_by_ids,
+    Attempt, Call, HistoryLine, TransferFilter, find_reversed_transfer, find_transfer, is_key_used,
+    list_attempts, list_calls, list_history, list_transfers, list_transfers_by_ids,
 };
 pub use super::adjustments::{Adjustment, list as list_adjustments};
 pub use super::audit::list_newest as list_audit;

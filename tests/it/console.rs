@@ -10,6 +10,7 @@ mod transfers;
 use reqwest::Method;
 use serde_json::json;
 
+use crate::reversals::{reverse, until_reversal};
 use crate::support::browser::Browser;
 use crate::support::world::{ADMIN_KEY, World};
 
@@ -135,11 +136,18 @@ async fn any_id_leads_to_its_page() {
     let transfer = world.transfer(&account, 100, json!({})).await;
     let released = world.until_status(&transfer, "released").await;
     let page = format!("/console/transfers/{transfer}");
-    for id in [transfer.as_str(), released["stripe_transfer"].as_str().unwrap()] {
+    assert_eq!(reverse(&world.api, &transfer, json!({"amount": 10})).await.0, 200);
+    let shown = until_reversal(&world, &transfer, "reversed").await;
+    let reversal = &shown["reversals"][0];
+    let at_stripe = reversal["stripe_reversal"].as_str().unwrap();
+    let ids = [&transfer, released["stripe_transfer"].as_str().unwrap(), at_stripe];
+    for id in ids.into_iter().chain(reversal["id"].as_str()) {
         let found = reader.get(&format!("/console/search?q=%20{id}%20")).await;
         assert_eq!(found.leads_to(), page, "{id}");
     }
-    assert_eq!(reader.get("/console/search?q=tr_0").await.status, 404);
+    for unknown in ["tr_0", "trr_0", "xrev_0"] {
+        assert_eq!(reader.get(&format!("/console/search?q={unknown}")).await.status, 404, "{unknown}");
+    }
     assert_eq!(reader.get("/console/search").await.status, 404);
 }
 

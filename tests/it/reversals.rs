@@ -21,12 +21,12 @@ async fn released(world: &World) -> (String, String) {
     (id, shown["stripe_transfer"].as_str().unwrap().to_owned())
 }
 
-async fn reverse(api: &Api, id: &str, body: Value) -> (u16, Value) {
+pub async fn reverse(api: &Api, id: &str, body: Value) -> (u16, Value) {
     api.post(&format!("/v1/transfers/{id}/reverse"), &uuid::Uuid::new_v4().to_string(), &body).await
 }
 
 /// Waits until the newest reversal of a transfer stands so.
-async fn until_reversal(world: &World, id: &str, status: &str) -> Value {
+pub async fn until_reversal(world: &World, id: &str, status: &str) -> Value {
     let path = format!("/v1/transfers/{id}");
     let stands = |t: &Value| {
         t["reversals"].as_array().and_then(|all| all.last()).is_some_and(|r| r["status"] == *status)

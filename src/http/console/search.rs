@@ -7,7 +7,7 @@ use axum::response::Response;
 use super::query::Asked;
 use super::session::Reader;
 use super::{onward, refused, words};
-use crate::domain::ids::{KeyId, StripeTransferId};
+use crate::domain::ids::{KeyId, ReversalId, StripeReversalId, StripeTransferId};
 use crate::http::error::Problem;
 use crate::http::state::{AppState, Shared};
 use crate::store::views::{self, TransferFilter};
@@ -25,7 +25,7 @@ pub(in crate::http) async fn search(
             StatusCode::NOT_FOUND,
             "Nothing has this id",
             "Search for a whole id: xfer_… for a transfer (or tr_…, its id at Stripe, or the Idempotency-Key it was \
-             asked for with), acct_… for an account, tu_… for a top-up, evt_… for an event, key_… for what was done about a key.",
+             asked for with), xrev_… or trr_… for a reversal, acct_… for an account, tu_… for a top-up, evt_… for an event, key_… for what was done about a key.",
         )),
     }
 }
@@ -40,6 +40,11 @@ async fn page_of(state: &AppState, wanted: &str) -> Result<Option<String>, Probl
     }
     if wanted.is_empty() || wanted.chars().count() > 255 || wanted.chars().any(char::is_control) {
         return Ok(None);
+    }
+    if ReversalId::parse(wanted).is_ok() || StripeReversalId::parse(wanted).is_ok() {
+        let mut conn = state.connect().await?;
+        let transfer = views::find_reversed_transfer(&mut conn, state.ctx.livemode, wanted).await?;
+        return Ok(transfer.map(|transfer| format!("/console/transfers/{transfer}")));
     }
     let filter = match StripeTransferId::parse(wanted) {
         Ok(id) => TransferFilter { stripe_transfer: Some(id.to_string()), ..TransferFilter::default() },

@@ -184,3 +184,14 @@ pub async fn list_calls(conn: &mut PgConnection, id: &str) -> Result<Vec<Call>, 
     calls.reverse();
     Ok(calls)
 }
+
+/// The transfer that a reversal is of, by our id for the reversal or Stripe's.
+pub async fn find_reversed_transfer(
+    conn: &mut PgConnection,
+    livemode: bool,
+    id: &str,
+) -> Result<Option<String>, StoreError> {
+    const SQL: &str = "-- find_reversed_transfer
+        select transfer from reversals where (id = $1 or stripe_reversal = $1) and livemode = $2 limit 1";
+    Ok(sqlx::query_scalar(SQL).bind(id).bind(livemode).fetch_optional(conn).await?)
+}
