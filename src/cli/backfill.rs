@@ -9,6 +9,7 @@ use time::format_description::well_known::Rfc3339;
 use super::Failed;
 use super::output::progress;
 use super::shell::{Needs, Shown, open, person};
+use crate::domain::count::counted;
 use crate::flows::order::{Answer, Claim};
 use crate::flows::{Actor, Context, FlowError, backfill};
 use crate::store::tasks;
@@ -57,7 +58,11 @@ async fn search(ctx: &Context, since: Option<OffsetDateTime>) -> Result<backfill
     let mut progress = backfill::start(ctx, since).await?;
     while !progress.done {
         progress = backfill::step(ctx, &progress).await?;
-        shown.tell(format!("{} events read, {} were missing", progress.seen, progress.found));
+        shown.tell(format!(
+            "{} read, {} missing",
+            counted(progress.seen, "event", "events"),
+            counted(progress.found, "was", "were")
+        ));
     }
     let answer = Answer { status: 200, body: json!({}) };
     let claim = Claim::without_key(ctx, &Actor { id: person::on_record() });

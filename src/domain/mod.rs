@@ -7,6 +7,7 @@ pub mod audit;
 pub mod change;
 pub mod checkup;
 pub mod corridors;
+pub mod count;
 pub mod declined;
 pub mod endpoint;
 pub mod event;

@@ -149,7 +149,7 @@ async fn what_is_wrong_at_stripe_is_found() {
     doctor(&world, &[("STRIPE_WEBHOOK_SECRETS", one)]).await.assert(
         "endpoint_secrets",
         "fail",
-        "and 1 secrets",
+        "and 1 secret is",
     );
     let moved = doctor(&world, &[("SLUICEGATE_PUBLIC_URL", "https://new.example.com")]).await;
     moved.assert("endpoint_connect", "warn", "https://new.example.com/webhooks/stripe");

@@ -269,7 +269,10 @@ async fn a_key_is_required_plain_and_stands_once() {
         }
         ask(request)
     };
-    send(vec![]).await.must_be(400, "idempotency_key_required", "none");
+    let without = send(vec![]).await;
+    without.must_be(400, "idempotency_key_required", "none");
+    let detail = without.body["detail"].as_str().unwrap();
+    assert!(detail.contains("one for each order, the same when you repeat it"), "{detail}");
     for (what, keys) in [
         ("empty", vec![b"".to_vec()]),
         ("too long", vec![vec![b'k'; 256]]),

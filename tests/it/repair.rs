@@ -278,6 +278,10 @@ async fn the_shell_searches_and_replays_and_is_on_record() {
     let (code, _, errors) = run(&world, &["backfill", "--since", "yesterday"]).await;
     assert_eq!(code, 2);
     assert!(errors.contains("RFC 3339"), "{errors}");
+    world.stripe.fault(Fault::next(FaultKind::Unauthorized).on("GET", "/v1/events"));
+    let (code, _, errors) = run(&world, &["backfill"]).await;
+    assert_eq!((code, errors.matches("Invalid API Key").count()), (1, 1), "said once: {errors}");
+    assert!(errors.contains("`sluicegate doctor` tells the mend"), "{errors}");
     let rows = log(&world).await;
     for ordered in [("backfill.ordered", "events"), ("event.replayed", event)] {
         let by_a_person =

@@ -209,6 +209,11 @@ async fn canceling_stops_a_waiting_transfer_and_nothing_else() {
     }
     let (status, problem) = world.api.post(&format!("/v1/transfers/{behind}/cancel"), "c2", &json!({})).await;
     assert_eq!((status, &problem["code"]), (409, &json!("transfer_state")));
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("The transfer is released. ") && detail.contains("a released one reversed"),
+        "{detail}"
+    );
     assert_eq!(world.times_at_stripe(&waiting), 0);
 }
 

@@ -13,6 +13,7 @@ use super::load::{self, Outcome, Pace, within_ms};
 use super::pgbench::{Pgbench, Run};
 use super::server::{Program, Server};
 use super::stand::Stand;
+use crate::domain::count::counted;
 use crate::store::trial;
 
 /// Who is measured.
@@ -120,8 +121,7 @@ pub struct Turn {
 
 /// How a measure with so many connections is called.
 pub fn closed(connections: usize) -> String {
-    let ending = if connections == 1 { "" } else { "s" };
-    format!("{connections} connection{ending}, closed loop")
+    format!("{}, closed loop", counted(connections, "connection", "connections"))
 }
 
 /// Runs a turn.

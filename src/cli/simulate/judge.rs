@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use super::play::Played;
 use super::schedule::{REVENUE, Schedule};
 use crate::domain::account::Policy;
+use crate::domain::count::counted;
 use crate::domain::topup::Rule;
 use crate::flows::rebuild::{self, Rules};
 use crate::sandbox::{Attempt, Call, Movement, TransferBook};
@@ -35,7 +36,7 @@ pub async fn judge(schedule: &Schedule, played: &Played) -> anyhow::Result<Vec<S
     }
     let (_, dead) = inspect::count_unapplied(&mut conn).await?;
     if dead > 0 {
-        findings.push(format!("{dead} events could not be applied"));
+        findings.push(format!("{} not be applied", counted(dead, "event could", "events could")));
     }
     drop(conn);
     findings.extend(rebuilt(&played.pool).await?);

@@ -13,6 +13,7 @@ use super::schedule::Schedule;
 use super::stage::Stage;
 use super::story::{Cast, Story};
 use crate::clock::Clock;
+use crate::domain::count::counted;
 use crate::sandbox::{self, Control, Delivery, Retry, Sandbox};
 use crate::store::db;
 
@@ -144,7 +145,10 @@ async fn tell(
     let pool = db::connect(database_url, 2).await?;
     let (ending, unapplied) = quiet(&pool, &story.cast).await?;
     if unapplied > 0 {
-        findings.push(format!("{unapplied} events were not applied within ten seconds"));
+        findings.push(format!(
+            "{} not applied within ten seconds",
+            counted(unapplied, "event was", "events were")
+        ));
     }
     Ok((ending, findings, pool))
 }

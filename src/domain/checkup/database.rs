@@ -3,6 +3,7 @@
 use time::Duration;
 
 use super::{Finding, some};
+use crate::domain::count::counted;
 
 /// The oldest version whose SQL is used, as Postgres numbers them.
 const OLDEST: i32 = 140_000;
@@ -213,12 +214,12 @@ pub fn migrations(applied: Option<&[Applied]>, known: &[i64]) -> Finding {
     }
     let newer = applied.iter().filter(|one| one.same.is_none()).count();
     if newer > 0 {
-        let found = format!("{newer} of a newer version than this program are applied");
+        let found = format!("{} of a newer version than this program", counted(newer, "is", "are"));
         return Finding::fail(CHECK, found, "upgrade this program");
     }
     let pending = known.iter().filter(|version| !applied.iter().any(|one| one.version == **version)).count();
     if pending > 0 {
-        return Finding::warn(CHECK, format!("{pending} of {} are not applied yet", known.len()), APPLY);
+        return Finding::warn(CHECK, format!("{pending} of {} still to be applied", known.len()), APPLY);
     }
     Finding::ok(CHECK, format!("all {} are applied", known.len()))
 }

@@ -3,6 +3,7 @@
 use time::{Duration, OffsetDateTime};
 
 use super::Finding;
+use crate::domain::count::counted;
 
 /// A service that was away for longer looks at Stripe's transfers before it releases any.
 const AWAY: Duration = Duration::minutes(15);
@@ -67,8 +68,9 @@ fn restore(state: &State, now: OffsetDateTime) -> Finding {
     const CHECK: &str = "restore_guard";
     if let Some((from, seen)) = state.catching_up {
         let found = format!(
-            "nothing is released before Stripe's transfers since {} were matched; {seen} were so far",
-            from.date()
+            "nothing is released before Stripe's transfers since {} were matched; {} so far",
+            from.date(),
+            counted(seen, "was", "were")
         );
         return Finding::warn(
             CHECK,
@@ -110,11 +112,7 @@ fn dead_letters(state: &State) -> Finding {
         0 => Finding::ok(CHECK, "none"),
         count => Finding::warn(
             CHECK,
-            if count == 1 {
-                "an event could not be applied".to_owned()
-            } else {
-                format!("{count} events could not be applied")
-            },
+            format!("{} not be applied", counted(count, "event could", "events could")),
             "`sluicegate events list --status failed` says why; `sluicegate replay --failed` tries them again",
         ),
     }
@@ -126,7 +124,7 @@ fn ago(span: Duration) -> String {
         span if span >= Duration::days(2) => (span.whole_days(), "days"),
         span if span >= Duration::hours(2) => (span.whole_hours(), "hours"),
         span if span >= Duration::minutes(2) => (span.whole_minutes(), "minutes"),
-        span => (span.whole_seconds().max(0), "seconds"),
+        span => return format!("{} ago", counted(span.whole_seconds().max(0), "second", "seconds")),
     };
     format!("{count} {unit} ago")
 }
@@ -191,8 +189,13 @@ mod tests {
 
     #[test]
     fn a_span_is_told_in_one_unit() {
-        let rows =
-            [(5, "5 seconds ago"), (150, "2 minutes ago"), (7_300, "2 hours ago"), (200_000, "2 days ago")];
+        let rows = [
+            (1, "1 second ago"),
+            (5, "5 seconds ago"),
+            (150, "2 minutes ago"),
+            (7_300, "2 hours ago"),
+            (200_000, "2 days ago"),
+        ];
         for (seconds, words) in rows {
             assert_eq!(ago(Duration::seconds(seconds)), words);
         }

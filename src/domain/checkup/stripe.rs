@@ -3,6 +3,7 @@
 use time::Duration;
 
 use super::{Finding, some};
+use crate::domain::count::counted;
 use crate::domain::endpoint::{Endpoint, Scope};
 use crate::domain::platform::Payouts;
 
@@ -197,7 +198,11 @@ pub fn secrets(existing: &[Endpoint], url: Option<&str>, configured: usize) -> F
     let both = Scope::ALL.into_iter().filter_map(|scope| used(scope, existing, url));
     let places: Vec<&str> = both.map(|one| one.url.as_str()).collect();
     let delivering = existing.iter().filter(|one| one.enabled && places.contains(&one.url.as_str())).count();
-    let found = format!("{delivering} endpoints deliver here, and {configured} secrets are configured");
+    let found = format!(
+        "{} here, and {} configured",
+        counted(delivering, "endpoint delivers", "endpoints deliver"),
+        counted(configured, "secret is", "secrets are")
+    );
     if delivering > configured {
         let found = format!("{found}: what is signed with another is refused");
         return Finding::fail(
