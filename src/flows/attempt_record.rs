@@ -100,9 +100,14 @@ pub async fn drop_if_late(
     if now - prepared_at <= SEND_WITHIN - turn {
         return Ok(None);
     }
-    let mut conn = ctx.pool.acquire().await?;
-    attempts::undo_send(&mut conn, subject, attempt.n, attempt.sends + 1).await?;
+    undo(ctx, subject, attempt).await?;
     Ok(Some(now))
+}
+
+/// Takes back that a send began which was not made.
+pub async fn undo(ctx: &Context, subject: &str, attempt: &Attempt) -> Result<(), FlowError> {
+    let mut conn = ctx.pool.acquire().await?;
+    Ok(attempts::undo_send(&mut conn, subject, attempt.n, attempt.sends + 1).await?)
 }
 
 /// When to go on after a send without a definite answer: ever later, but no later than a look-up shows what came

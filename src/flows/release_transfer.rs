@@ -28,6 +28,7 @@ use crate::store::db::{self, StoreError};
 use crate::store::tasks::{self, Lease};
 use crate::store::transfers::{self, Change, Transfer};
 use crate::store::{caps, controls, ledger};
+use crate::stripe::client::{Lane, Turn};
 use crate::stripe::error::StripeError;
 use crate::trail;
 
@@ -54,27 +55,51 @@ pub async fn advance(
 ) -> Result<Option<OffsetDateTime>, FlowError> {
     let intent = Intent { id: id.clone(), lease: lease.clone() };
     let together = async |intents: &[Intent]| prepare::all(ctx, intents).await;
-    match ctx.releases.intents.join(intent, together).await {
+    let mut turn = match ctx.releases.intents.join(intent, together).await {
         Some(Came::Looked(again_at)) => return Ok(again_at),
-        Some(Came::Prepared(prepared)) => return send(ctx, lease, *prepared).await,
-        Some(Came::Nowhere) | None => {}
+        Some(Came::Prepared(prepared)) => match send(ctx, lease, *prepared, None).await? {
+            Went::Through(again_at) => return Ok(again_at),
+            Went::TurnCameLate(turn) => Some(turn),
+        },
+        Some(Came::Nowhere) | None => None,
+    };
+    loop {
+        match alone(ctx, lease, id, turn).await? {
+            Went::Through(again_at) => return Ok(again_at),
+            Went::TurnCameLate(late) => turn = Some(late),
+        }
     }
+}
+
+/// How far a step went.
+enum Went {
+    /// To its end; when there is something to do again.
+    Through(Option<OffsetDateTime>),
+    /// To the call, for which it had to wait: what was checked before may no longer hold. With the turn in hand all is
+    /// checked once more, and then nothing is waited for.
+    TurnCameLate(Turn),
+}
+
+/// The next step, without others.
+async fn alone(ctx: &Context, lease: &Lease, id: &TransferId, turn: Option<Turn>) -> Result<Went, FlowError> {
     let mut tx = db::begin(&ctx.pool).await?;
-    let Some(transfer) = transfers::find_for_update(&mut tx, id.as_str()).await? else { return Ok(None) };
+    let Some(transfer) = transfers::find_for_update(&mut tx, id.as_str()).await? else {
+        return Ok(Went::Through(None));
+    };
     if transfer.livemode != ctx.livemode {
         return Err(FlowError::Unreadable(format!("transfer {id} is of the other mode")));
     }
     match transfer.status {
         Status::Waiting => {
             let mut again = look::evaluate(tx, ctx, std::slice::from_ref(&transfer)).await?;
-            Ok(again.remove(transfer.id.as_str()).flatten())
+            Ok(Went::Through(again.remove(transfer.id.as_str()).flatten()))
         }
-        Status::Releasing => step(tx, ctx, lease, transfer).await,
+        Status::Releasing => step(tx, ctx, lease, transfer, turn).await,
         Status::Released
         | Status::PartiallyReversed
         | Status::Reversed
         | Status::Failed
-        | Status::Canceled => Ok(None),
+        | Status::Canceled => Ok(Went::Through(None)),
     }
 }
 
@@ -86,7 +111,8 @@ async fn step(
     ctx: &Context,
     lease: &Lease,
     transfer: Transfer,
-) -> Result<Option<OffsetDateTime>, FlowError> {
+    turn: Option<Turn>,
+) -> Result<Went, FlowError> {
     let now = ctx.clock.now();
     let n = transfer.generation;
     let attempt = attempts::find(&mut tx, transfer.id.as_str(), n).await?;
@@ -111,12 +137,12 @@ async fn step(
             snapshot.ring_for_missing(ctx, &transfer, &mut rings, now);
             rings.ring(&mut tx, ctx).await?;
             tx.commit().await?;
-            Ok(Some(until))
+            Ok(Went::Through(Some(until)))
         }
         Step::Withdraw => {
             drop(tx);
             withdraw(ctx, &transfer, &against, now).await?;
-            Ok(Some(now))
+            Ok(Went::Through(Some(now)))
         }
         Step::NextKey => {
             attempts::close(&mut tx, transfer.id.as_str(), n, "superseded").await?;
@@ -129,17 +155,18 @@ async fn step(
             transfers::record_change(&mut tx, &transfer, &change, "proven not to exist, next key", now)
                 .await?;
             tx.commit().await?;
-            Ok(Some(now))
+            Ok(Went::Through(Some(now)))
         }
         Step::Send => {
             attempts::begin_send(&mut tx, transfer.id.as_str(), n, now).await?;
             tx.commit().await?;
-            send(ctx, lease, Prepared { transfer, attempt, snapshot, at: now }).await
+            send(ctx, lease, Prepared { transfer, attempt, snapshot, at: now }, turn).await
         }
         Step::LookUp => {
             show_unknown(&mut tx, &transfer, against, now).await?;
             tx.commit().await?;
-            look_up::look_up(ctx, lease, &transfer, &attempt.view(longest_call(ctx))).await
+            let view = attempt.view(longest_call(ctx));
+            look_up::look_up(ctx, lease, &transfer, &view).await.map(Went::Through)
         }
     }
 }
@@ -250,31 +277,53 @@ async fn ring_for_room(
 }
 
 /// The call itself, and what it showed.
-async fn send(ctx: &Context, lease: &Lease, prepared: Prepared) -> Result<Option<OffsetDateTime>, FlowError> {
+async fn send(
+    ctx: &Context,
+    lease: &Lease,
+    prepared: Prepared,
+    turn: Option<Turn>,
+) -> Result<Went, FlowError> {
     let span = span_of(&prepared.transfer, &prepared.attempt, &prepared.snapshot);
-    let Prepared { transfer, attempt, at, .. } = prepared;
-    call(ctx, lease, transfer, attempt, at).instrument(span).await
+    call(ctx, lease, prepared, turn).instrument(span).await
 }
+
+/// A turn that came within this time was as good as free.
+const AT_ONCE: std::time::Duration = std::time::Duration::from_millis(5);
 
 async fn call(
     ctx: &Context,
     lease: &Lease,
-    transfer: Transfer,
-    attempt: Attempt,
-    prepared_at: OffsetDateTime,
-) -> Result<Option<OffsetDateTime>, FlowError> {
-    if let Some(now) = attempt_record::drop_if_late(ctx, transfer.id.as_str(), &attempt, prepared_at).await? {
-        return Ok(Some(now));
+    prepared: Prepared,
+    turn: Option<Turn>,
+) -> Result<Went, FlowError> {
+    let Prepared { transfer, attempt, at, .. } = prepared;
+    let id = transfer.id.as_str();
+    let turn = match turn {
+        Some(turn) => turn,
+        None => match ctx.stripe.turn(Lane::Release).await {
+            Some(turn) if turn.waited <= AT_ONCE => turn,
+            Some(late) => {
+                attempt_record::undo(ctx, id, &attempt).await?;
+                return Ok(Went::TurnCameLate(late));
+            }
+            None => {
+                attempt_record::undo(ctx, id, &attempt).await?;
+                return Ok(Went::Through(Some(ctx.clock.now())));
+            }
+        },
+    };
+    if let Some(now) = attempt_record::drop_if_late(ctx, id, &attempt, at).await? {
+        return Ok(Went::Through(Some(now)));
     }
-    let mut key = format!("{}.{}", transfer.id, attempt.n);
+    let mut key = format!("{id}.{}", attempt.n);
     if planted::has(Bug::FreshKey) {
         key = format!("{key}-{}", attempt.sends);
     }
     let started_at = ctx.clock.now();
-    let answer = ctx.stripe.create_transfer(&attempt.body, &key).await;
+    let answer = ctx.stripe.create_transfer(turn, &attempt.body, &key).await;
     let ended_at = ctx.clock.now();
-    let call = Sent { subject: transfer.id.as_str(), attempt: &attempt, started_at, ended_at };
-    match answer {
+    let call = Sent { subject: id, attempt: &attempt, started_at, ended_at };
+    let again_at = match answer {
         Ok(answer) => {
             tracing::Span::current().record("stripe_transfer", answer.object.id.as_str());
             send::created(ctx, Created { transfer, attempt, started_at, ended_at, answer }).await
@@ -283,5 +332,6 @@ async fn call(
         Err(StripeError::Retry(failure) | StripeError::Unknown(failure)) => {
             send::unknown(ctx, &transfer, &call, &failure).await
         }
-    }
+    };
+    again_at.map(Went::Through)
 }

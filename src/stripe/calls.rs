@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::client::{Answer, Client, Lane};
+use super::client::{Answer, Client, Lane, Turn};
 use super::error::StripeError;
 use super::wire::{
     Account, AccountLink, Balance, BalanceTransaction, Item, OwnAccount, Topup, Transfer, TransferReversal,
@@ -95,13 +95,14 @@ impl Client {
         self.list_all(lane, "/v1/transfers", &query, TRANSFER_PAGES).await
     }
 
-    /// Sends money; the body is sent byte for byte.
+    /// Sends money in a turn that was taken before; the body is sent byte for byte.
     pub async fn create_transfer(
         &self,
+        turn: Turn,
         body: &str,
         idempotency_key: &str,
     ) -> Result<Answer<Transfer>, StripeError> {
-        self.post("/v1/transfers", body, idempotency_key).await
+        self.post_in(turn, "/v1/transfers", body, idempotency_key).await
     }
 
     /// Takes money of a transfer back; the body is sent byte for byte.

@@ -23,7 +23,7 @@ use super::transport::{Call, Reply, Transport};
 use super::wire::{Item, List, Object};
 
 pub use super::calls::TransferQuery;
-pub use super::rate::Lane;
+pub use super::rate::{Lane, Turn};
 pub use super::transport::BuildError;
 
 /// Entries asked for on one page: the most that Stripe gives.
@@ -145,6 +145,32 @@ impl Client {
         self.attempt(Lane::Release, call, deadline, 1).await.map_err(StripeError::of_post)
     }
 
+    /// The same in a turn that was taken before.
+    pub(super) async fn post_in<T: Object>(
+        &self,
+        turn: Turn,
+        path: &str,
+        body: &str,
+        idempotency_key: &str,
+    ) -> Result<Answer<T>, StripeError> {
+        let call = Call::Post { path, body, idempotency_key };
+        let span = span_of(call, 1);
+        self.exchange(call, turn.deadline).instrument(span).await.map_err(StripeError::of_post)
+    }
+
+    /// Waits for a turn to call, half of a call's time at most: one that comes late leaves too little time for the
+    /// answer, and a call cut off in mid-answer is worse than one never made.
+    pub async fn turn(&self, lane: Lane) -> Option<Turn> {
+        let began = Instant::now();
+        let deadline = began + self.timeout;
+        self.turn_by(lane, deadline).await.then(|| Turn { deadline, waited: began.elapsed() })
+    }
+
+    async fn turn_by(&self, lane: Lane, deadline: Instant) -> bool {
+        let patience = deadline.saturating_duration_since(Instant::now()) / 2;
+        tokio::time::timeout(patience, self.pace.turn(lane)).await.is_ok()
+    }
+
     /// Any GET. Tried again twice, quickly, unless Stripe says not to or wants a longer pause than two seconds.
     pub async fn get<T: Object>(
         &self,
@@ -221,32 +247,27 @@ impl Client {
         deadline: Instant,
         attempt: u32,
     ) -> Result<Answer<T>, Box<Failure>> {
-        let span = tracing::info_span!(
-            "stripe_call",
-            method = call.method(),
-            endpoint = endpoint(call.path()),
-            path = call.path(),
-            attempt,
-            status = field::Empty,
-            request_id = field::Empty,
-            outcome = field::Empty,
-            elapsed_ms = field::Empty,
-        );
+        let span = span_of(call, attempt);
         async {
-            // A turn that comes late leaves too little time for the answer, and a call cut off in mid-answer is
-            // worse than one never made.
-            let patience = deadline.saturating_duration_since(Instant::now()) / 2;
-            if tokio::time::timeout(patience, self.pace.turn(lane)).await.is_err() {
+            if !self.turn_by(lane, deadline).await {
                 count(call, FailureKind::NotSent.as_str(), None);
                 return Err(Failure::local(FailureKind::NotSent, "no turn came within the rate limit"));
             }
-            let began = Instant::now();
-            let result = self.transport.exchange(call, deadline).await.and_then(read);
-            self.note(call, began.elapsed(), &result);
-            result
+            self.exchange(call, deadline).await
         }
         .instrument(span)
         .await
+    }
+
+    async fn exchange<T: Object>(
+        &self,
+        call: Call<'_>,
+        deadline: Instant,
+    ) -> Result<Answer<T>, Box<Failure>> {
+        let began = Instant::now();
+        let result = self.transport.exchange(call, deadline).await.and_then(read);
+        self.note(call, began.elapsed(), &result);
+        result
     }
 
     fn note<T>(&self, call: Call<'_>, elapsed: Duration, result: &Result<Answer<T>, Box<Failure>>) {
@@ -276,6 +297,20 @@ impl Client {
         let labels = [("method", call.method().to_owned()), ("endpoint", endpoint(call.path()))];
         metrics::histogram!("sluicegate_stripe_call_seconds", &labels).record(elapsed);
     }
+}
+
+fn span_of(call: Call<'_>, attempt: u32) -> tracing::Span {
+    tracing::info_span!(
+        "stripe_call",
+        method = call.method(),
+        endpoint = endpoint(call.path()),
+        path = call.path(),
+        attempt,
+        status = field::Empty,
+        request_id = field::Empty,
+        outcome = field::Empty,
+        elapsed_ms = field::Empty,
+    )
 }
 
 /// Whether a GET may go again at once. Stripe's own word counts before ours.

@@ -10,8 +10,9 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::API_VERSION;
-use super::client::{BuildError, Client, ClientConfig, Lane, TransferQuery};
+use super::client::{Answer, BuildError, Client, ClientConfig, Lane, TransferQuery};
 use super::error::{FailureKind, StripeError};
+use super::wire::Transfer;
 use crate::domain::ids::{AccountId, StripeTransferId, TopupId};
 
 const KEY: &str = "sk_test_neverShown4eC39HqLyjWD";
@@ -102,10 +103,16 @@ fn client(base: &str) -> Client {
     Client::new(config(base)).unwrap()
 }
 
+/// Sends a transfer as soon as it may go.
+async fn send(client: &Client, body: &str, key: &str) -> Result<Answer<Transfer>, StripeError> {
+    let turn = client.turn(Lane::Release).await.unwrap();
+    client.create_transfer(turn, body, key).await
+}
+
 /// Sends a transfer against one reply and gives back how it failed.
 async fn post_fails(reply: Reply) -> StripeError {
     let (base, _requests) = server(vec![reply]);
-    client(&base).create_transfer("amount=1", "xfer_1.1").await.unwrap_err()
+    send(&client(&base), "amount=1", "xfer_1.1").await.unwrap_err()
 }
 
 #[tokio::test]
@@ -113,7 +120,7 @@ async fn a_transfer_goes_out_byte_for_byte_under_the_pinned_version() {
     let headers = "request-id: req_7\r\nidempotent-replayed: true\r\n";
     let (base, requests) = server(vec![Reply::Say(200, headers, TRANSFER.into())]);
     let body = "amount=1000&metadata[sluicegate_transfer]=xfer_1&description=%20+%C3%A4&amount=1";
-    let answer = client(&format!("{base}/")).create_transfer(body, "xfer_1.1").await.unwrap();
+    let answer = send(&client(&format!("{base}/")), body, "xfer_1.1").await.unwrap();
     assert_eq!((answer.object.id.as_str(), answer.object.amount), ("tr_1", 1000));
     assert_eq!(answer.raw, TRANSFER);
     assert_eq!((answer.request_id.as_deref(), answer.replayed), (Some("req_7"), true));
@@ -157,7 +164,7 @@ async fn a_timeout_leaves_the_outcome_unknown() {
     let (base, _requests) = server(vec![Reply::Silence(Duration::from_secs(2))]);
     let client = Client::new(ClientConfig { timeout: Duration::from_millis(100), ..config(&base) }).unwrap();
     let began = Instant::now();
-    let error = client.create_transfer("amount=1", "xfer_1.1").await.unwrap_err();
+    let error = send(&client, "amount=1", "xfer_1.1").await.unwrap_err();
     assert!(matches!(&error, StripeError::Unknown(f) if f.kind == FailureKind::NoAnswer), "{error}");
     assert!(began.elapsed() < Duration::from_secs(1));
 }
@@ -166,22 +173,23 @@ async fn a_timeout_leaves_the_outcome_unknown() {
 async fn what_never_left_may_be_sent_again() {
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for base in [format!("http://{unused}"), format!("https://{unused}")] {
-        let error = client(&base).create_transfer("amount=1", "xfer_1.1").await.unwrap_err();
+        let error = send(&client(&base), "amount=1", "xfer_1.1").await.unwrap_err();
         assert!(matches!(&error, StripeError::Retry(f) if f.kind == FailureKind::NotSent), "{error}");
     }
     // A server that never gets through the TLS handshake: nothing of the request was sent.
     let (base, _requests) = server(vec![Reply::Close]);
     let connect_timeout = Duration::from_millis(200);
     let hasty = ClientConfig { connect_timeout, ..config(&base.replace("http:", "https:")) };
-    let error = Client::new(hasty).unwrap().create_transfer("a=1", "k").await.unwrap_err();
+    let error = send(&Client::new(hasty).unwrap(), "a=1", "k").await.unwrap_err();
     assert!(matches!(&error, StripeError::Retry(f) if f.kind == FailureKind::NotSent), "{error}");
     // Nor is anything sent that would wait too long for its turn.
     let slow =
         ClientConfig { rate_per_s: 1, timeout: Duration::from_millis(200), ..config("http://127.0.0.1:9") };
     let client = Client::new(slow).unwrap();
     client.set_share(100);
-    let _ = client.create_transfer("a=1", "k").await;
-    let error = client.create_transfer("a=1", "k").await.unwrap_err();
+    let _ = send(&client, "a=1", "k").await;
+    assert!(client.turn(Lane::Release).await.is_none());
+    let error = client.post::<Transfer>("/v1/transfers", "a=1", "k").await.unwrap_err();
     assert!(error.to_string().contains("no turn"), "{error}");
     assert!(matches!(error, StripeError::Retry(_)));
 }
@@ -328,7 +336,7 @@ async fn nothing_is_sent_that_would_go_astray() {
         assert!(matches!(error, StripeError::Refused(_)), "{id}: {error}");
     }
     for key in ["", "two words", "line\r\nbreak", &"x".repeat(256)] {
-        let error = client.create_transfer("amount=1", key).await.unwrap_err();
+        let error = send(&client, "amount=1", key).await.unwrap_err();
         assert!(matches!(error, StripeError::Refused(_)), "{key}: {error}");
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
 /// Who goes first when calls have to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +19,15 @@ pub enum Lane {
     Release,
     /// What repairs in the background: it waits while any release does.
     Sweep,
+}
+
+/// A turn to call that was taken before the call.
+#[derive(Debug)]
+pub struct Turn {
+    /// When the call must have ended.
+    pub(super) deadline: Instant,
+    /// How long it was waited for.
+    pub waited: Duration,
 }
 
 /// Hands out turns at a bounded rate.

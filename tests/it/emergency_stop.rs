@@ -81,3 +81,44 @@ async fn amid_a_thousand_looks_a_stop_is_answered_at_once() {
     println!("the slowest of six orders took {longest:?}");
     assert!(longest < Duration::from_secs(5), "{longest:?}");
 }
+
+#[tokio::test]
+async fn what_waits_for_its_turn_to_call_stripe_is_stopped_as_well() {
+    // A burst of one, then one every quarter of a second.
+    let world = World::with(|setting| setting.plan.stripe.rate_per_s = 4).await;
+    let account = world.ready_account().await;
+    world.settled_topup("usd", 10_000).await;
+    world.until_idle().await;
+    let row = |_| json!({"destination": account, "amount": 100, "currency": "usd"});
+    let rows: Vec<_> = (0..12).map(row).collect();
+    let (status, made) = world.api.post("/v1/transfers/batch", "b", &json!({"transfers": rows})).await;
+    assert_eq!(status, 201, "{made}");
+    let ids: Vec<&str> = made["data"].as_array().unwrap().iter().map(|t| t["id"].as_str().unwrap()).collect();
+    let sent = || ids.iter().map(|id| world.keys_sent(id).len()).sum::<usize>();
+    let waits = || async {
+        let begun = world.count("select count(*) from attempts where sends > 0 and subject <> $1", "").await;
+        (sent() > 0 && begun >= 8).then_some(())
+    };
+    eventually(waits).await.expect("several sends wait for their turns");
+
+    let unsent = ids.iter().rev().find(|id| world.keys_sent(id).is_empty()).unwrap();
+    let (status, held) = world.api.post(&format!("/v1/transfers/{unsent}/hold"), "h", &json!({})).await;
+    assert_eq!(status, 200, "{held}");
+    let (status, paused) = world.api.post("/v1/releases/pause", "p", &json!({"reason": "story"})).await;
+    assert_eq!(status, 200, "{paused}");
+    // What had its turn just before is on its way.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let before = sent();
+    assert!(before < ids.len(), "the stop came too late to tell anything");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(sent(), before, "nothing goes out after the stop was answered");
+
+    world.api.post("/v1/releases/resume", "r", &json!({})).await;
+    for id in ids.iter().filter(|id| *id != unsent) {
+        world.until_status(id, "released").await;
+        assert_eq!(world.times_at_stripe(id), 1);
+    }
+    assert!(world.keys_sent(unsent).is_empty(), "it was held before its turn came");
+    world.until_waiting_on(unsent, &["on_hold"]).await;
+    world.assert_books_hold().await;
+}
