@@ -18,7 +18,6 @@ struct ServerRow {
     read_only: bool,
     fsync: bool,
     full_page_writes: bool,
-    synchronous_commit: String,
     lz4: bool,
     may_create: bool,
     owns_tables: Option<bool>,
@@ -38,7 +37,6 @@ pub async fn read_server(
             pg_is_in_recovery() or current_setting('default_transaction_read_only')::bool as read_only,
             current_setting('fsync')::bool as fsync,
             current_setting('full_page_writes')::bool as full_page_writes,
-            current_setting('synchronous_commit') as synchronous_commit,
             coalesce((select 'lz4' = any(enumvals) from pg_settings where name = 'default_toast_compression'), false)
                 as lz4,
             coalesce(has_schema_privilege(current_schema(), 'create'), false) as may_create,
@@ -61,7 +59,6 @@ pub async fn read_server(
         read_only: row.read_only,
         fsync: row.fsync,
         full_page_writes: row.full_page_writes,
-        synchronous_commit: row.synchronous_commit,
         lz4: row.lz4,
         may_create: row.may_create,
         owns_tables: row.owns_tables,

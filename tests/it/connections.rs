@@ -34,3 +34,23 @@ async fn who_goes_away_while_a_transaction_begins_leaves_no_connection_within_it
     }
     assert!(given_up >= 10, "not even those without patience went away: {given_up}");
 }
+
+/// Stripe is told that an event is kept: no setting of the server's or the user's may make that a hope.
+#[tokio::test]
+async fn a_commit_is_durable_whatever_the_server_is_set_to() {
+    let world = database().await;
+    let set_to = async |conn: &mut sqlx::PgConnection| {
+        let setting: String = sqlx::query_scalar("show synchronous_commit").fetch_one(conn).await.unwrap();
+        setting
+    };
+    let mut plain = <sqlx::PgConnection as sqlx::Connection>::connect(&world.url).await.unwrap();
+    assert_eq!(set_to(&mut plain).await, "off", "or this story shows nothing");
+    let pool = db::connect(&world.url, 2).await.unwrap();
+    assert_eq!(set_to(&mut pool.acquire().await.unwrap()).await, "on");
+    // What asks for more than that stays.
+    let name: String = sqlx::query_scalar("select current_database()").fetch_one(&mut plain).await.unwrap();
+    let more = format!("alter database {name} set synchronous_commit = remote_apply");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(more)).execute(&mut plain).await.unwrap();
+    let pool = db::connect(&world.url, 1).await.unwrap();
+    assert_eq!(set_to(&mut pool.acquire().await.unwrap()).await, "remote_apply");
+}

@@ -220,7 +220,7 @@ async fn what_the_service_left_is_told() {
 async fn a_database_that_endangers_money_or_work_is_found() {
     let world = World::start().await;
     // Test servers force nothing to disk.
-    doctor(&world, &[]).await.assert("durability", "fail", "fsync, full_page_writes, synchronous_commit");
+    doctor(&world, &[]).await.assert("durability", "fail", "fsync, full_page_writes");
     run_sql(
         &world,
         "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
