@@ -21,7 +21,7 @@ use crate::domain::topup::Rule;
 use crate::flows::apply_events::Share;
 use crate::flows::receive::Intake;
 use crate::flows::{Context, Home, catch_up, upkeep};
-use crate::http::{self, AdminKey, AppState, Door, Live, Serving};
+use crate::http::{self, AdminKey, AppState, Door, Live, Served, Serving};
 use crate::store::db;
 use crate::stripe::client::{Client, ClientConfig};
 use crate::stripe::signature::SigningSecret;
@@ -206,18 +206,12 @@ fn doors(
     roles: Roles,
     state: AppState,
 ) -> Vec<(TcpListener, axum::Router)> {
+    let served = Served { intake: roles.intake, api: roles.api, console: roles.console };
     match ops_listener {
         Some(ops) => {
-            vec![(listener, http::public(state.clone())), (ops, http::operations(state, roles.console))]
+            vec![(listener, http::public(state.clone(), served)), (ops, http::operations(state, served))]
         }
-        None => {
-            let router = match (roles.intake, roles.api) {
-                (true, true) => http::whole(state, roles.console),
-                (true, false) => http::intake_only(state),
-                (false, _) => http::api_only(state, roles.console),
-            };
-            vec![(listener, router)]
-        }
+        None => vec![(listener, http::whole(state, served))],
     }
 }
 

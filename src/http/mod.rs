@@ -37,6 +37,6 @@ pub use self::console::Gate as ConsoleGate;
 pub use self::door::Door;
 pub use self::live::Live;
 pub use self::onboarding::Limiter as OnboardingLimiter;
-pub use self::router::{api_only, document, in_process, intake_only, operations, public, whole};
+pub use self::router::{Served, document, in_process, operations, public, whole};
 pub use self::serving::{Serving, Tls, TlsError, serve};
 pub use self::state::{AdminKey, AppState};

@@ -26,37 +26,45 @@ use super::state::{AppState, Shared};
 use super::{docs, health, layers, measures, onboarding, webhook};
 use crate::flows::Actor;
 
+/// What a process serves beside what it measures and whether it is well.
+#[derive(Clone, Copy, Debug)]
+pub struct Served {
+    /// Stripe's deliveries.
+    pub intake: bool,
+    /// What internal services ask, its description, and onboarding's doors.
+    pub api: bool,
+    /// The operators' pages.
+    pub console: bool,
+}
+
 /// What Stripe, people at onboarding's doors, and load balancers reach.
-pub fn public(state: AppState) -> Router {
-    finish(webhooks().merge(onboarding()).merge(probes()), None, state)
+pub fn public(state: AppState, served: Served) -> Router {
+    finish(outward(served).merge(probes()), None, state)
 }
 
-/// A process that only takes in deliveries, with what it measures.
-pub fn intake_only(state: AppState) -> Router {
-    finish(webhooks().merge(measures()).merge(probes()), None, state)
+/// What internal services, operators and monitoring reach.
+pub fn operations(state: AppState, served: Served) -> Router {
+    finish(inward(served).merge(probes()), served.console.then(console), state)
 }
 
-/// What internal services, operators and monitoring reach; with the operators' pages, or without.
-pub fn operations(state: AppState, with_console: bool) -> Router {
-    let routes = v1().merge(description()).merge(measures()).merge(probes());
-    finish(routes, with_console.then(console), state)
+/// Everything on one address.
+pub fn whole(state: AppState, served: Served) -> Router {
+    finish(outward(served).merge(inward(served)).merge(probes()), served.console.then(console), state)
+}
+
+fn outward(served: Served) -> OpenApiRouter<Shared> {
+    let deliveries = if served.intake { webhooks() } else { described() };
+    if served.api { deliveries.merge(onboarding()) } else { deliveries }
+}
+
+fn inward(served: Served) -> OpenApiRouter<Shared> {
+    if served.api { v1().merge(description()).merge(measures()) } else { measures() }
 }
 
 /// What internal services reach, for one caller in this process: the command line of whoever may open the
 /// database, and so is asked for no key.
 pub fn in_process(state: AppState, caller: Actor) -> Router {
     finish(v1(), None, state).layer(Extension(Known(caller)))
-}
-
-/// A process that takes in no deliveries, on its one address.
-pub fn api_only(state: AppState, with_console: bool) -> Router {
-    let routes = onboarding().merge(v1()).merge(description()).merge(measures()).merge(probes());
-    finish(routes, with_console.then(console), state)
-}
-
-/// Everything on one address.
-pub fn whole(state: AppState, with_console: bool) -> Router {
-    finish(everything(), with_console.then(console), state)
 }
 
 /// The OpenAPI document of the whole.

@@ -46,6 +46,7 @@ mod repair;
 mod restore;
 mod retention;
 mod reversals;
+mod roles;
 mod shell;
 mod simulate;
 mod statements;
