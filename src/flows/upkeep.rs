@@ -74,9 +74,11 @@ pub async fn take_over(ctx: &Context) -> Result<u64, FlowError> {
 /// Lets Postgres know of tables that outgrew what it knows of them. Its own autovacuum looks once a minute, which for a
 /// young installation under load is long: plans made for empty tables are kept until then.
 pub async fn get_to_know_tables(ctx: &Context) -> Result<(), FlowError> {
-    let mut conn = ctx.pool.acquire().await?;
-    for table in statistics::list_outgrown(&mut conn).await? {
-        statistics::analyze(&mut conn, &table).await?;
+    let outgrown = statistics::list_outgrown(&mut *ctx.pool.acquire().await?).await?;
+    for table in outgrown {
+        let mut tx = db::begin(&ctx.pool).await?;
+        statistics::analyze(&mut tx, &table).await?;
+        tx.commit().await?;
         tracing::debug!(table, "analyzed");
     }
     Ok(())
