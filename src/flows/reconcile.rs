@@ -27,6 +27,11 @@ const TRANSFERS: &str = RECONCILED[2];
 /// Transfers older than this are no longer compared.
 const TRANSFERS_FOR: Duration = Duration::days(90);
 
+/// Accounts that a whole walk did not come by are asked for, so many at its end,
+const UNLISTED: i64 = 100;
+/// and each no more often than this: one that Stripe shows all the same is none that left.
+const UNLISTED_AGAIN: Duration = Duration::hours(1);
+
 /// Where the next page of a walk begins.
 struct Walk {
     sweep: Sweep,
@@ -57,7 +62,7 @@ async fn begin(ctx: &Context, subject: &str) -> Result<Walk, FlowError> {
         Some(sweep) => sweep,
         None => {
             let since = (subject == TRANSFERS).then(|| now - TRANSFERS_FOR);
-            sweeps::begin(&mut tx, ctx.livemode, subject, since, now).await?
+            begin_at_head(&mut tx, ctx, subject, since, now).await?
         }
     };
     let after_seq = outbox::last_seq(&mut tx).await?;
@@ -107,6 +112,10 @@ async fn compare<T: Compared>(ctx: &Context, walk: &Walk, path: &str) -> Result<
             found += 1;
         }
     }
+    if T::KIND == Kind::Account {
+        let ids: Vec<&str> = list.data.iter().map(|item| item.object.id()).collect();
+        note_listed(&mut tx, ctx, walk, &ids, after.is_none(), now).await?;
+    }
     let page = Page {
         after: after.as_deref(),
         seen: i64::try_from(list.data.len()).unwrap_or(i64::MAX),
@@ -134,7 +143,41 @@ async fn start_over(ctx: &Context, walk: &Walk) -> Result<Option<Sweep>, FlowErr
     let now = ctx.clock.now().truncate_to_microsecond();
     let mut conn = ctx.pool.acquire().await?;
     let Sweep { name, since, .. } = &walk.sweep;
-    Ok(Some(sweeps::begin(&mut conn, ctx.livemode, name, *since, now).await?))
+    Ok(Some(begin_at_head(&mut conn, ctx, name, *since, now).await?))
+}
+
+async fn begin_at_head(
+    conn: &mut PgConnection,
+    ctx: &Context,
+    subject: &str,
+    since: Option<OffsetDateTime>,
+    now: OffsetDateTime,
+) -> Result<Sweep, StoreError> {
+    if subject == ACCOUNTS {
+        sweeps::clear_listed(conn, ctx.livemode).await?;
+    }
+    sweeps::begin(conn, ctx.livemode, subject, since, now).await
+}
+
+/// Notes the accounts of a page. After the last, Stripe is asked for those that are held and were on none: they left,
+/// and no event told.
+async fn note_listed(
+    tx: &mut PgConnection,
+    ctx: &Context,
+    walk: &Walk,
+    ids: &[&str],
+    last: bool,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    sweeps::note_listed(tx, ctx.livemode, ids).await?;
+    if last {
+        let (known_before, fetched_before) = (walk.sweep.started_at, now - UNLISTED_AGAIN);
+        let unlisted =
+            sweeps::list_unlisted(tx, ctx.livemode, known_before, fetched_before, UNLISTED).await?;
+        let unlisted: Vec<&str> = unlisted.iter().map(String::as_str).collect();
+        tasks::ring(tx, Kind::Account, ctx.livemode, &unlisted, now).await?;
+    }
+    Ok(())
 }
 
 /// Keeps an entry as evidence and rings for it.

@@ -103,3 +103,38 @@ pub async fn record_page(
         .bind(now);
     Ok(query.fetch_optional(conn).await?)
 }
+
+/// Forgets which accounts a walk through their list has come by.
+pub async fn clear_listed(conn: &mut PgConnection, livemode: bool) -> Result<(), StoreError> {
+    const SQL: &str = "-- clear_listed
+        delete from accounts_listed where livemode = $1";
+    sqlx::query(SQL).bind(livemode).execute(conn).await?;
+    Ok(())
+}
+
+/// Notes accounts that a walk through their list has come by.
+pub async fn note_listed(conn: &mut PgConnection, livemode: bool, ids: &[&str]) -> Result<(), StoreError> {
+    const SQL: &str = "-- note_listed
+        insert into accounts_listed (livemode, account) select $1, unnest($2::text[]) on conflict do nothing";
+    sqlx::query(SQL).bind(livemode).bind(ids).execute(conn).await?;
+    Ok(())
+}
+
+/// Accounts known since before `known_before` that the walk did not come by, by id: not those that are known to have
+/// left or were closed, nor those fetched since `fetched_before`.
+pub async fn list_unlisted(
+    conn: &mut PgConnection,
+    livemode: bool,
+    known_before: OffsetDateTime,
+    fetched_before: OffsetDateTime,
+    limit: i64,
+) -> Result<Vec<String>, StoreError> {
+    const SQL: &str = "-- list_unlisted
+        select a.account from accounts a
+        where a.livemode = $1 and a.first_seen < $2 and (a.fetched_at is null or a.fetched_at < $3)
+            and a.closed_at is null and not 'account_deauthorized' = any (a.reasons)
+            and not exists (select from accounts_listed l where l.livemode = a.livemode and l.account = a.account)
+        order by a.livemode, a.account limit $4";
+    let query = sqlx::query_scalar(SQL).bind(livemode).bind(known_before).bind(fetched_before).bind(limit);
+    Ok(query.fetch_all(conn).await?)
+}

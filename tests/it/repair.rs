@@ -233,6 +233,29 @@ async fn what_was_changed_while_no_event_told_is_found_by_comparing() {
 }
 
 #[tokio::test]
+async fn an_account_that_left_while_no_event_told_is_missed_in_the_list_and_asked_for() {
+    let world = mending().await;
+    until_runs(&world, "accounts", 1).await;
+    let (gone, stays) = (world.ready_account().await, world.ready_account().await);
+    world.until_idle().await;
+    // By then it is so long ago that a look at it is due again.
+    world.clock.advance(Duration::hours(2));
+    until_runs(&world, "accounts", 2).await;
+    world.until_idle().await;
+    world.stripe.lose_events(1_000);
+    world.stripe.deauthorize(&gone).unwrap();
+    world.stripe.clear_calls();
+    world.clock.advance(Duration::minutes(66));
+    let readiness = format!("/v1/accounts/{gone}/readiness");
+    let shown = world.api.until(&readiness, |shown| shown["deauthorized"] == json!(true)).await;
+    assert_eq!((&shown["ready"], world.asked(&format!("/v1/accounts/{gone}")).len()), (&json!(false), 1));
+    assert_eq!(world.api.get(&format!("/v1/accounts/{stays}/readiness")).await.1["ready"], json!(true));
+    assert_eq!(world.asked(&format!("/v1/accounts/{stays}")).len(), 0, "it was on the list");
+    world.until_idle().await;
+    world.assert_books_hold().await;
+}
+
+#[tokio::test]
 async fn the_end_of_what_is_complete_moves_only_when_a_search_ended() {
     let world = World::with(|setting| setting.plan.backfill_every = Some(Wait::from_secs(600))).await;
     until_runs(&world, "events", 1).await;
