@@ -67,10 +67,16 @@ async fn look(ctx: &Context, id: &AccountId, v2: bool) -> Result<Option<OffsetDa
     let seen = ask(ctx, id, v2, Fetched { at: began_at, after_seq }).await?;
     let now = ctx.clock.now();
     let (mut tx, mut rings) = (db::begin(&ctx.pool).await?, Rings::default());
+    let waited_for = seen.shown.is_none()
+        && !list_open_ids(&mut tx, ctx.livemode, Of::Destinations(&[id.as_str()])).await?.is_empty();
+    let heard_of = accounts::find(&mut tx, ctx.livemode, id.as_str()).await?.is_some();
+    if seen.shown.is_none() && !waited_for && !heard_of {
+        // Nobody but the caller ever named it: a mistyped id must not become an account.
+        return Ok(None);
+    }
     let account = take_in(&mut tx, ctx, id, seen, &mut rings, now).await?;
-    let unseen = account.known.deauthorized() && account.known.deauthorized_at == Some(began_at);
     let waited_for =
-        unseen && !list_open_ids(&mut tx, ctx.livemode, Of::Destinations(&[id.as_str()])).await?.is_empty();
+        waited_for && account.known.deauthorized() && account.known.deauthorized_at == Some(began_at);
     rings.ring(&mut tx, ctx).await?;
     tx.commit().await?;
     if waited_for {
@@ -92,7 +98,9 @@ async fn ask(ctx: &Context, id: &AccountId, v2: bool, fetch: Fetched) -> Result<
             (Some(Shown::of(&answer.object, view)), "account", kept)
         }
         Ok(answer) => (None, "account.unreachable", kept_of(&answer.raw)),
-        Err(StripeError::Refused(failure)) if matches!(failure.status, Some(403 | 404)) => {
+        Err(StripeError::Refused(failure))
+            if matches!(failure.status, Some(403 | 404)) && !failure.is_of_permissions() =>
+        {
             let seen = serde_json::json!({"status": failure.status, "code": failure.code, "message": failure.message});
             (None, "account.unreachable", seen.to_string().into_bytes())
         }

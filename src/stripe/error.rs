@@ -164,6 +164,11 @@ impl Failure {
         })
     }
 
+    /// Whether our key lacks a permission, like `more_permissions_required`: that says nothing about what was asked for.
+    pub fn is_of_permissions(&self) -> bool {
+        self.code.as_deref().is_some_and(|code| code.contains("permission"))
+    }
+
     /// An answer that is no success, or a success that can't be used: `message` then says why.
     pub(super) fn of_answer(status: u16, headers: &HeaderMap, body: &[u8]) -> Box<Self> {
         let text = |value: Option<serde_json::Value>| match value {

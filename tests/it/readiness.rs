@@ -165,6 +165,10 @@ async fn an_account_nobody_told_of_is_unknown_until_stripe_is_asked() {
         let reply = ask(world.api.http.get(world.api.url(&path)).bearer_auth(&world.api.key)).await;
         reply.must_be(404, "account_unknown", &path);
     }
+    // Nor does an id that Stripe does not know either become an account by being asked for.
+    let mistyped = format!("{}?refresh=true", readiness("acct_mistyped"));
+    let reply = ask(world.api.http.get(world.api.url(&mistyped)).bearer_auth(&world.api.key)).await;
+    reply.must_be(404, "account_unknown", &mistyped);
     assert_eq!(world.api.get("/v1/accounts").await.1["data"], json!([]));
     let before = world.clock.now();
     let (status, shown) = world.api.get(&format!("{}?refresh=true", readiness(&account))).await;
@@ -250,6 +254,14 @@ async fn an_account_that_stripe_will_not_show_is_taken_to_have_left() {
         let listed = world.api.get("/v1/accounts?ready=false").await.1;
         assert_eq!(listed["data"].as_array().unwrap().len(), i + 1, "{kind:?}");
     }
+    // What the key may not read has not left.
+    let account = unheard_of(&world, READY);
+    world.tell(&about_account(READY, &account, world.second())).await;
+    world.until_ready(&account).await;
+    world.stripe.fault(Fault::next(refused(403, "more_permissions_required")).on("GET", "/v1/accounts/"));
+    let (status, problem) = world.api.get(&format!("{}?refresh=true", readiness(&account))).await;
+    assert_eq!((status, &problem["code"]), (503, &json!("unavailable")));
+    assert_eq!(world.api.get(&readiness(&account)).await.1["ready"], json!(true));
     // Told of later, it is looked at again as soon as that can clear it.
     let account = unheard_of(&world, READY);
     world.tell(&about_account(READY, &account, world.second() - 5)).await;

@@ -21,7 +21,7 @@ use crate::http::state::{AppState, Shared};
 /// What changes, as it changes
 ///
 /// Server-sent events: `readiness`, `topup` and `transfer`, each with its object as its own GET shows it at that moment;
-/// of several changes in quick succession the last may stand for all. A listener who comes back with the id of the
+/// of several changes of one object since the last event that was heard, the last stands for all. A listener who comes back with the id of the
 /// last event they have, in `Last-Event-ID`, hears what they missed, for 7 days. Where that can't be told any more
 /// (the id is older, or of a database that was put back since), an event `reset` comes first: read the lists again.
 /// A comment every 10 seconds says that the connection stands. Whoever takes no event for 30 seconds is cut off.
