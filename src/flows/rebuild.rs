@@ -4,6 +4,7 @@
 //! record and from what Stripe showed of them. Nothing is changed. What is being worked on at this moment, and
 //! what stands in doubt until it has been fetched again, is counted and left out.
 
+mod orders;
 mod subjects;
 mod transfers;
 

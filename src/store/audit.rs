@@ -69,6 +69,15 @@ pub async fn list(conn: &mut PgConnection, after: i64, limit: i64) -> Result<Vec
     Ok(rows.into_iter().map(row).collect())
 }
 
+/// All rows about these subjects, the oldest first.
+pub async fn list_about(conn: &mut PgConnection, subjects: &[&str]) -> Result<Vec<Row>, StoreError> {
+    const SQL: &str = "-- list_audit_about
+        select id, at, livemode, actor, action, subject, details, previous, hash
+        from audit_log where subject = any ((select $1::text[])::text[]) order by id";
+    let rows: Vec<Columns> = sqlx::query_as(SQL).bind(subjects).fetch_all(conn).await?;
+    Ok(rows.into_iter().map(row).collect())
+}
+
 /// Rows of one mode, the newest first, from below `after`; with a subject only those about it.
 pub async fn list_newest(
     conn: &mut PgConnection,

@@ -89,16 +89,46 @@ pub async fn list_transfers(conn: &mut PgConnection, ids: &[&str]) -> Result<Vec
     rows.into_iter().map(Row::read).collect()
 }
 
+/// A transfer as its row holds it, with what of the row is read here alone.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The transfer.
+    pub transfer: Transfer,
+    /// The Idempotency-Key it was asked for with.
+    pub idempotency_key: String,
+}
+
+#[derive(FromRow)]
+struct HeldRow {
+    #[sqlx(flatten)]
+    row: Row,
+    idempotency_key: String,
+}
+
 /// Transfers in the order of their ids, from beyond `after`.
 pub async fn page_transfers(
     conn: &mut PgConnection,
     livemode: bool,
     after: &str,
-) -> Result<Vec<Transfer>, StoreError> {
+) -> Result<Vec<Held>, StoreError> {
     const SQL: &str = "-- page_transfers
         select * from transfers where livemode = $1 and id > $2 order by id limit 1000";
-    let rows: Vec<Row> = sqlx::query_as(SQL).bind(livemode).bind(after).fetch_all(conn).await?;
-    rows.into_iter().map(Row::read).collect()
+    let rows: Vec<HeldRow> = sqlx::query_as(SQL).bind(livemode).bind(after).fetch_all(conn).await?;
+    let held = |HeldRow { row, idempotency_key }| Ok(Held { transfer: Row::read(row)?, idempotency_key });
+    rows.into_iter().map(held).collect()
+}
+
+/// Orders on record about transfers that are not there: the id, and what was ordered.
+pub async fn list_missing(
+    conn: &mut PgConnection,
+    livemode: bool,
+) -> Result<Vec<(String, String)>, StoreError> {
+    const SQL: &str = "-- list_missing
+        select subject, action from audit_log l
+        where livemode = $1 and action in ('transfer.requested', 'transfer.adopted', 'transfer.canceled')
+            and not exists (select from transfers t where t.id = l.subject)
+        order by id";
+    Ok(sqlx::query_as(SQL).bind(livemode).fetch_all(conn).await?)
 }
 
 /// Transfers without what should be on record of them: the id, and what is missing there.

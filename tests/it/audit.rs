@@ -102,6 +102,48 @@ async fn the_database_refuses_a_change_and_the_chain_shows_one_made_around_it() 
     assert_eq!(rows.iter().try_for_each(|row| head.follow(row)), Err(Broken::Changed(2)));
 }
 
+/// What only ever grows, for as long as the database stands, and a column of each.
+const APPEND_ONLY: [(&str, &str); 6] = [
+    ("audit_log", "actor"),
+    ("ledger_entries", "kind"),
+    ("ledger_postings", "amount"),
+    ("transfer_history", "cause"),
+    ("topup_changes", "reason"),
+    ("adjustments", "amount"),
+];
+
+#[tokio::test]
+async fn what_is_append_only_is_neither_changed_nor_emptied() {
+    let world = World::start().await;
+    let account = world.ready_account().await;
+    world.settled_topup("usd", 1_000).await;
+    let counted = json!({"currency": "usd", "amount": 50, "reason": "opening balance"});
+    world.api.post("/v1/funds/adjustments", "a", &counted).await;
+    let out = world.transfer(&account, 700, json!({})).await;
+    world.until_status(&out, "released").await;
+    world.until_idle().await;
+    for (table, column) in APPEND_ONLY {
+        let before = world.rows(table).await;
+        assert!(before > 0, "{table} holds something");
+        for sql in [
+            format!("update {table} set {column} = {column}"),
+            format!("delete from {table}"),
+            format!("truncate {table} cascade"),
+        ] {
+            let refused = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.as_str())).execute(world.pool()).await;
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.contains("is append-only"), "{sql}: {refused}");
+        }
+        assert_eq!(world.rows(table).await, before, "{table}");
+    }
+    // Nor by way of what they refer to.
+    for table in ["transfers", "funds"] {
+        let sql = format!("truncate {table} cascade");
+        let refused = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(world.pool()).await;
+        assert!(refused.unwrap_err().to_string().contains("is append-only"), "{table}");
+    }
+}
+
 /// Runs `audit verify` on a world's database; returns its exit code and its result.
 async fn verify(world: &World, more: &[&str]) -> (i32, Value) {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sluicegate"));

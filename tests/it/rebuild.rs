@@ -1,6 +1,10 @@
 //! What the tables hold follows from what was kept; what does not is found.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
+use sluicegate::domain::limits::Limits;
+use sluicegate::domain::money::Currency;
 use sluicegate::sandbox::AccountChange;
 
 use crate::support::world::World;
@@ -89,15 +93,79 @@ async fn whatever_was_changed_by_another_hand_is_found() {
         ("audit_log", "delete from audit_log where action = 'transfer.requested'", "the request"),
     ];
     for (table, change, field) in steps {
-        let mut tx = world.pool().begin().await.unwrap();
-        let before = save(&mut tx, table).await;
-        run(&mut tx, "set local session_replication_role = replica".to_owned()).await;
-        assert!(run(&mut tx, change.to_owned()).await > 0, "{change}");
-        tx.commit().await.unwrap();
-        let (code, told, errors) = check(&world).await;
-        assert_eq!(code, 1, "{change}: {told} {errors}");
+        let errors = check_after(&world, table, change).await;
         assert!(errors.contains(&format!(": {field} is ")), "{change}: {errors}");
-        restore(&world, table, &before).await;
+    }
+    let (code, _, errors) = check(&world).await;
+    assert_eq!(code, 0, "all was put back: {errors}");
+}
+
+/// What is told after a change by another hand, which is then put back.
+async fn check_after(world: &World, table: &str, change: &str) -> String {
+    let mut tx = world.pool().begin().await.unwrap();
+    let before = save(&mut tx, table).await;
+    run(&mut tx, "set local session_replication_role = replica".to_owned()).await;
+    assert!(run(&mut tx, change.to_owned()).await > 0, "{change}");
+    tx.commit().await.unwrap();
+    let (code, told, errors) = check(world).await;
+    assert_eq!(code, 1, "{change}: {told} {errors}");
+    restore(world, table, &before).await;
+    errors
+}
+
+/// Transfers that wait: one that was approved and is held, and one that is neither, although both was ordered.
+async fn decided() -> (World, String, String) {
+    let usd = Currency::parse("usd").unwrap();
+    let limits = Limits { approval_above: BTreeMap::from([(usd, 1_000)]), ..Limits::default() };
+    let world = World::with(|setting| setting.plan.limits = limits).await;
+    let later = json!({"release_after": "2099-01-01T00:00:00.123456Z", "priority": 7});
+    let kept = world.transfer("acct_1", 5_000, later).await;
+    let plain = world.transfer("acct_1", 100, json!({})).await;
+    let (_, made) = world.api.post("/v1/keys", "k", &json!({"name": "k", "scope": "operate"})).await;
+    let other = world.api.with_key(made["secret"].as_str().unwrap());
+    // Each is ordered twice: the second time nothing is left to change.
+    for (id, order) in [(&kept, "approve"), (&plain, "approve"), (&plain, "hold"), (&plain, "resume")] {
+        for key in ["first", "second"] {
+            let key = format!("{key} {id} {order}");
+            let (status, answer) = other.post(&format!("/v1/transfers/{id}/{order}"), &key, &json!({})).await;
+            assert_eq!(status, 200, "{order}: {answer}");
+        }
+    }
+    for order in ["hold", "resume", "hold", "hold"] {
+        world.run(&["transfers", order, &kept]).await.json();
+    }
+    world.until_idle().await;
+    (world, kept, plain)
+}
+
+#[tokio::test]
+async fn each_column_that_was_ordered_is_compared_with_the_order() {
+    let (world, kept, plain) = decided().await;
+    let (code, told, errors) = check(&world).await;
+    assert_eq!((code, &told["transfers"]), (0, &json!(2)), "{errors}");
+    let changes: [(&str, &str, &[&str]); 15] = [
+        (&kept, "release_after = null", &["release_after"]),
+        (&kept, "release_after = release_after - interval '1 microsecond'", &["release_after"]),
+        (&plain, "release_after = now()", &["release_after"]),
+        (&plain, "idempotency_key = 'another'", &["idempotency_key"]),
+        (&plain, "created_by = 'another'", &["created_by"]),
+        (&plain, "created_at = created_at - interval '1 hour'", &["created_at"]),
+        (&plain, "livemode = true", &["livemode"]),
+        (&kept, "approved_at = null, approved_by = null", &["approved_at", "approved_by"]),
+        (&kept, "approved_by = 'another'", &["approved_by"]),
+        (&plain, "approved_at = now()", &["approved_at"]),
+        (&plain, "approved_at = now(), approved_by = 'another'", &["approved_at", "approved_by"]),
+        (&kept, "held_at = null, held_by = null", &["held_at", "held_by"]),
+        (&kept, "held_by = 'another'", &["held_by"]),
+        (&plain, "held_at = now()", &["held_at"]),
+        (&plain, "held_at = now(), held_by = 'another'", &["held_at", "held_by"]),
+    ];
+    for (id, change, fields) in changes {
+        let sql = format!("update transfers set {change} where id = '{id}'");
+        let errors = check_after(&world, "transfers", &sql).await;
+        let told = errors.lines().filter_map(|line| line.split_once(&format!(" transfer {id}: ")));
+        let told: Vec<&str> = told.filter_map(|(_, of)| of.split(' ').next()).collect();
+        assert_eq!(told, fields, "{change}: {errors}");
     }
     let (code, _, errors) = check(&world).await;
     assert_eq!(code, 0, "all was put back: {errors}");

@@ -1,6 +1,7 @@
 //! A database restored from a backup has forgotten what was paid since: nothing is paid again.
 
 use serde_json::{Value, json};
+use sluicegate::flows::rebuild::{self, Rules};
 use sluicegate::sandbox::{Fault, FaultKind};
 use sluicegate::store::heartbeats;
 use sqlx::postgres::PgConnectOptions;
@@ -91,6 +92,20 @@ async fn what_was_paid_after_the_backup_is_not_paid_again() {
     // And money goes out as before.
     let next = world.transfer(&account, 4_000, json!({})).await;
     world.until_status(&next, "released").await;
+    world.until_idle().await;
+    // Who took it in, and as what, is compared as well.
+    let mut tx = world.pool().begin().await.unwrap();
+    sqlx::query("set local session_replication_role = replica").execute(&mut *tx).await.unwrap();
+    sqlx::query("update transfers set created_by = 'admin', idempotency_key = 'order-17' where id = $1")
+        .bind(&forgotten)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    let rules = Rules { policy: world.plan.policy.clone(), rule: world.plan.rule };
+    let report = rebuild::check(world.pool(), &rules).await.unwrap();
+    let told: Vec<_> = report.told.iter().map(|told| (&*told.subject, &*told.field)).collect();
+    assert_eq!(told, [(&*forgotten, "created_by"), (&*forgotten, "idempotency_key")]);
 }
 
 #[tokio::test]

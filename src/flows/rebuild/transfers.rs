@@ -5,21 +5,17 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
-use super::{Report, Subject};
-use crate::domain::audit::{Action, Row};
+use super::{Report, Subject, orders};
 use crate::domain::ids::{AccountId, StripeTransferId, TransferId};
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
 use crate::flows::{FlowError, transfer_evidence};
+use crate::store::db::StoreError;
 use crate::store::outbox::StoredEvent;
 use crate::store::rebuild;
 use crate::store::retention::{self, TransferBaseline};
 use crate::store::transfers::Transfer;
-use crate::store::{audit, db::StoreError};
 use crate::stripe::wire::{self, Object};
-
-/// Rows of the audit log read at once.
-const PAGE: i64 = 1_000;
 
 /// What Stripe showed of a transfer, all evidence together.
 struct Shown {
@@ -62,7 +58,10 @@ pub(super) async fn check(
     livemode: bool,
     report: &mut Report,
 ) -> Result<(), FlowError> {
-    check_orders(tx, livemode, report).await?;
+    for (id, action) in rebuild::list_missing(tx, livemode).await? {
+        let subject = Subject { livemode, kind: "transfer", id: &id };
+        report.differs(&subject, "row", json!("missing"), json!(action));
+    }
     for (id, missing) in rebuild::list_unrecorded(tx, livemode).await? {
         let subject = Subject { livemode, kind: "transfer", id: &id };
         report.differs(&subject, &missing, json!("held"), json!("not on record"));
@@ -72,81 +71,17 @@ pub(super) async fn check(
     loop {
         let page = rebuild::page_transfers(tx, livemode, &after).await?;
         let Some(last) = page.last() else { break };
-        after = last.id.to_string();
-        for transfer in &page {
+        after = last.transfer.id.to_string();
+        orders::check(tx, &page, report).await?;
+        for held in &page {
             report.transfers += 1;
-            check_one(transfer, &mut shown, report);
+            check_one(&held.transfer, &mut shown, report);
         }
     }
     // What is left carries an id of ours, and no transfer of ours was recorded for it.
     for (at_stripe, shown) in shown.iter().filter(|(_, shown)| !shown.open) {
         if let Some(id) = &shown.ours {
             compare_unbooked(tx, livemode, id, at_stripe, shown, report).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Each request on record against the row it made.
-async fn check_orders(tx: &mut PgConnection, livemode: bool, report: &mut Report) -> Result<(), FlowError> {
-    let mut after = 0;
-    loop {
-        let rows = audit::list(tx, after, PAGE).await?;
-        let Some(last) = rows.last() else { return Ok(()) };
-        after = last.id;
-        let requests: Vec<&Row> = rows
-            .iter()
-            .filter(|row| row.entry.livemode == livemode && is_of_transfer(&row.entry.action))
-            .collect();
-        let ids: Vec<&str> = requests.iter().map(|row| row.entry.subject.as_str()).collect();
-        let found = rebuild::list_transfers(tx, &ids).await?;
-        let found: BTreeMap<&str, &Transfer> = found.iter().map(|t| (t.id.as_str(), t)).collect();
-        for row in requests {
-            let id = row.entry.subject.as_str();
-            let subject = Subject { livemode, kind: "transfer", id };
-            let Some(transfer) = found.get(id) else {
-                report.differs(&subject, "row", json!("missing"), json!(row.entry.action));
-                continue;
-            };
-            compare_with_order(&subject, transfer, row, report)?;
-        }
-    }
-}
-
-fn is_of_transfer(action: &str) -> bool {
-    [Action::TransferRequested, Action::TransferAdopted, Action::TransferCanceled]
-        .iter()
-        .any(|known| known.as_str() == action)
-}
-
-fn compare_with_order(
-    subject: &Subject<'_>,
-    transfer: &Transfer,
-    row: &Row,
-    report: &mut Report,
-) -> Result<(), StoreError> {
-    if row.entry.action == Action::TransferCanceled.as_str() {
-        // Money that went out all the same is booked, whatever was ordered.
-        let stands = transfer.status == Status::Canceled || transfer.stripe_transfer.is_some();
-        report.differs(subject, "canceled", json!(stands), json!(true));
-        return Ok(());
-    }
-    let order: Value = serde_json::from_str(&row.entry.details)
-        .map_err(|error| StoreError::Unreadable(format!("audit row {}: {error}", row.id)))?;
-    let held = json!({
-        "destination": transfer.destination,
-        "amount": transfer.amount_minor,
-        "currency": transfer.currency,
-        "topup": transfer.topup,
-        "transfer_group": transfer.transfer_group,
-        "description": transfer.description,
-        "metadata": transfer.metadata,
-        "priority": transfer.priority,
-    });
-    for (field, held) in held.as_object().into_iter().flatten() {
-        // An adopted transfer was described by Stripe, in fewer words.
-        if let Some(asked) = order.get(field) {
-            report.differs(subject, field, held.clone(), asked.clone());
         }
     }
     Ok(())
