@@ -23,7 +23,7 @@ use crate::store::outbox::{self, Observation};
 use crate::store::reversals::{self, Change, Reversal};
 use crate::store::tasks::{self, Lease};
 use crate::stripe::client::{Answer, Lane};
-use crate::stripe::error::{Failure, StripeError};
+use crate::stripe::error::{Failure, FailureKind, StripeError};
 use crate::stripe::form;
 use crate::stripe::wire::TransferReversal;
 
@@ -204,7 +204,14 @@ async fn unknown(
     call.end(&mut tx, end).await?;
     call.keep(&mut tx, failure.kind.as_str(), Some(failure), failure.request_id.as_deref()).await?;
     if let Some(current) = current.filter(|current| current.status == Status::Pending) {
-        let change = Change { waiting_on: &[Reason::StripeUnavailable], ..Change::of(&current) };
+        // Pausing releases would not keep money from coming back: the cause stands with the reversal itself.
+        let refused = (failure.kind == FailureKind::Refused)
+            .then(|| (failure.code.as_deref().unwrap_or("refused"), failure.message.as_str()));
+        let change = Change {
+            waiting_on: &[Reason::StripeUnavailable],
+            failure: refused.or(Change::of(&current).failure),
+            ..Change::of(&current)
+        };
         reversals::record_change(&mut tx, &current.id, &change, call.ended_at).await?;
     }
     tx.commit().await?;

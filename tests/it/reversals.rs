@@ -201,9 +201,12 @@ async fn what_stripe_refuses_for_good_fails_and_what_it_refuses_at_the_door_wait
     on_reverse(&world, FaultKind::Unauthorized, Some(1));
     reverse(&world.api, &id, json!({"amount": 100})).await;
     let waits = |t: &Value| t["reversals"][0]["waiting_on"] == json!(["stripe_unavailable"]);
-    world.api.until(&format!("/v1/transfers/{id}"), waits).await;
+    let shown = world.api.until(&format!("/v1/transfers/{id}"), waits).await;
+    let failure = &shown["reversals"][0]["failure"];
+    assert!(failure["message"].as_str().is_some_and(|why| why.contains("Invalid API Key")), "{failure}");
     world.clock.advance(Duration::seconds(61));
-    until_reversal(&world, &id, "reversed").await;
+    let reversed = until_reversal(&world, &id, "reversed").await;
+    assert_eq!(reversed["reversals"][0]["failure"], json!(null), "it is over");
     // Somebody was faster in the Dashboard, and no event told: Stripe refuses, and the books catch up.
     world.stripe.lose_events(1);
     reverse_by_hand(&world, &at_stripe, 700).await;
