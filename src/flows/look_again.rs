@@ -12,6 +12,8 @@ use crate::store::unhandled::{self, Unhandled};
 
 /// Events looked at in one transaction.
 const PAGE: i64 = 500;
+/// And no further one once there are so many bytes of payloads.
+const PAGE_BYTES: i64 = 2 * 1024 * 1024;
 
 /// Looks at what was ignored for want of a handler; returns how many events are understood now.
 pub async fn run(ctx: &Context, ourselves: &Ourselves) -> Result<u64, FlowError> {
@@ -41,11 +43,12 @@ async fn page(
 ) -> Result<Option<(u64, i64)>, FlowError> {
     let now = ctx.clock.now();
     let mut tx = db::begin(&ctx.pool).await?;
-    let events = unhandled::claim_next(&mut tx, ctx.livemode, event_type, after_seq, PAGE).await?;
+    let events =
+        unhandled::claim_next(&mut tx, ctx.livemode, event_type, after_seq, PAGE, PAGE_BYTES).await?;
     let Some(last) = events.last() else { return Ok(None) };
     let (mut understood, last_seq) = (0, last.seq);
-    for event in events {
-        let Some(read) = read_again(&event, ourselves, now) else { continue };
+    for mut event in events {
+        let Some(read) = read_again(&mut event, ourselves, now) else { continue };
         let (kind, subject) = (read.subject_kind, read.subject.as_deref());
         unhandled::understand(&mut tx, &event, kind, subject, read.ignored, now).await?;
         understood += 1;
@@ -56,11 +59,11 @@ async fn page(
 
 /// The event as it is read today; `None` while its type is still nobody's.
 fn read_again(
-    event: &Unhandled,
+    event: &mut Unhandled,
     ourselves: &Ourselves,
     now: time::OffsetDateTime,
 ) -> Option<crate::store::outbox::NewEvent> {
-    let body = Bytes::from(event.payload.clone());
+    let body = Bytes::from(std::mem::take(&mut event.payload));
     // It was an event when it was stored; one that is none today stays where it is.
     let read = event_record::read(&body, None, ourselves, now).ok()?;
     (read.ignored != Some(Ignored::UnhandledType.as_str())).then_some(read)

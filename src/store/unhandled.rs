@@ -32,19 +32,27 @@ pub async fn list_types(conn: &mut PgConnection, livemode: bool) -> Result<Vec<S
     Ok(sqlx::query_scalar(SQL).bind(livemode).fetch_all(conn).await?)
 }
 
-/// The next events of a type, in order of receipt; those that another process looks at are left to it.
+/// The next events of a type, in order of receipt, at most `limit` and no further one once there are `bytes` of
+/// payloads; those that another process looks at are left to it.
 pub async fn claim_next(
     conn: &mut PgConnection,
     livemode: bool,
     event_type: &str,
     after_seq: i64,
     limit: i64,
+    bytes: i64,
 ) -> Result<Vec<Unhandled>, StoreError> {
     const SQL: &str = "-- claim_next_unhandled
-        select event_id, created, seq, payload from outbox
-        where ignored = 'unhandled_type' and livemode = $1 and type = $2 and seq > $3
-        order by seq limit $4 for update skip locked";
-    let rows = sqlx::query_as(SQL).bind(livemode).bind(event_type).bind(after_seq).bind(limit);
+        with next as materialized (
+            select event_id, created, seq, octet_length(payload) as bytes from outbox
+            where ignored = 'unhandled_type' and livemode = $1 and type = $2 and seq > $3
+            order by seq limit $4 for update skip locked
+        ), measured as materialized (
+            select event_id, created, sum(bytes) over (order by seq) - bytes as bytes_before from next
+        )
+        select o.event_id, o.created, o.seq, o.payload from measured join outbox o using (event_id, created)
+        where bytes_before < $5 order by o.seq";
+    let rows = sqlx::query_as(SQL).bind(livemode).bind(event_type).bind(after_seq).bind(limit).bind(bytes);
     Ok(rows.fetch_all(conn).await?)
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use sluicegate::store::outbox::{self, NewEvent};
+use sluicegate::store::unhandled;
 use time::Duration;
 
 use crate::support::events::{about_account, about_topup, fresh_id, id_of, renewed};
@@ -296,6 +297,42 @@ async fn a_type_that_an_earlier_version_did_not_know_is_looked_at_again_after_th
     let person = world.event(&person).await;
     assert_eq!((&person["status"], &person["reason"]), (&json!("ignored"), &json!("unhandled_type")));
     world.assert_books_hold().await;
+}
+
+#[tokio::test]
+async fn large_events_are_looked_at_again_few_at_a_time_and_all_of_them() {
+    let mut world = World::start().await;
+    let events: Vec<Value> = (0..5)
+        .map(|n| {
+            let mut event = about_account(
+                "account.updated.03_ready_transfers_only",
+                &format!("acct_{n}"),
+                world.second(),
+            );
+            event["data"]["object"]["metadata"] = json!({"x": "x".repeat(900_000)});
+            event
+        })
+        .collect();
+    world.stop_service().await;
+    for event in &events {
+        store_unhandled(&world, event).await;
+    }
+    let mut tx = world.pool().begin().await.unwrap();
+    let mib = 1_024 * 1_024;
+    let mut claim = async |limit, bytes| {
+        let claimed =
+            unhandled::claim_next(&mut tx, false, "account.updated", 0, limit, bytes).await.unwrap();
+        claimed.iter().map(|event| event.event_id.clone()).collect::<Vec<_>>()
+    };
+    let ids: Vec<String> = events.iter().map(|event| id_of(event).to_owned()).collect();
+    assert_eq!(claim(500, 2 * mib).await, ids[..3], "no further one once there are 2 MiB");
+    assert_eq!(claim(500, 1).await, ids[..1], "one at least");
+    assert_eq!(claim(2, 100 * mib).await, ids[..2]);
+    tx.rollback().await.unwrap();
+    world.start_service().await;
+    for n in 0..5 {
+        world.until_ready(&format!("acct_{n}")).await;
+    }
 }
 
 #[tokio::test]
