@@ -98,11 +98,12 @@ pub async fn list_marks(conn: &mut PgConnection, every: i64) -> Result<Vec<i64>,
     Ok(sqlx::query_scalar(SQL).bind(every).fetch_all(conn).await?)
 }
 
-/// How many of these bells are still there.
-pub async fn count_marks(conn: &mut PgConnection, marks: &[i64]) -> Result<i64, StoreError> {
+/// How many of these bells are still there: those about accounts, and all others.
+pub async fn count_marks(conn: &mut PgConnection, marks: &[i64]) -> Result<(i64, i64), StoreError> {
     const SQL: &str = "-- count_marks
-        select count(*) from tasks where id = any($1)";
-    Ok(sqlx::query_scalar(SQL).bind(marks).fetch_one(conn).await?)
+        select count(*) filter (where kind = 'account'), count(*) filter (where kind <> 'account')
+        from tasks where id = any($1)";
+    Ok(sqlx::query_as(SQL).bind(marks).fetch_one(conn).await?)
 }
 
 /// Takes all bells away, so that the next measure begins without.

@@ -73,7 +73,7 @@ async fn one_round(bench: &mut Bench<'_>, end: u64) -> anyhow::Result<()> {
     let after = Meters::read(bench.stand, &server, &pool).await?;
     let left = trial::count_unapplied(&mut *pool.acquire().await?).await?;
     let done = backlog.saturating_sub(u64::try_from(left).unwrap_or(0));
-    let took = steps.last().map_or(began.elapsed(), |step| step.1);
+    let took = steps.last().map_or(began.elapsed(), |step| step.at);
     if left == 0 {
         every_account_shows(bench, &server, end).await?;
     } else {
@@ -85,7 +85,7 @@ async fn one_round(bench: &mut Bench<'_>, end: u64) -> anyhow::Result<()> {
     let fetches = bench.stand.fetches() - fetched;
     let mut add = |name, value| bench.figures.add(bench.phase, DRAIN, WORKER, name, value);
     add(PER_S, Some(done as f64 / took.as_secs_f64()));
-    add(LAST_OF_FIRST, last_of_first(&steps));
+    add(LAST_OF_FIRST, last_of_first(&of_both_shares(&steps)));
     add(SERVER_US, after.server_cpu().map(per_event_us));
     add(POSTGRES_US, postgres.map(per_event_us));
     add(WAL, Some((after.wal_bytes() - wal) as f64 / done.max(1) as f64));
@@ -99,20 +99,32 @@ fn apart(backlog: u64) -> i64 {
     i64::try_from(backlog / MARKS / ROUND * ROUND + 1).unwrap_or(i64::MAX)
 }
 
-/// The share that was done, moment by moment, until all is.
-async fn watch(pool: &PgPool, marks: &[i64], began: Instant) -> anyhow::Result<Vec<(f64, Duration)>> {
+/// A look at a drain.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    /// Which part of the backlog was done.
+    done: f64,
+    /// When, since the beginning.
+    at: Duration,
+    /// Both shares had something left: events about accounts, and all others.
+    both: bool,
+}
+
+/// How far it has come, moment by moment, until all is done.
+async fn watch(pool: &PgPool, marks: &[i64], began: Instant) -> anyhow::Result<Vec<Step>> {
     let mut steps = Vec::new();
     let mut conn = pool.acquire().await?;
     let all = marks.len().max(1) as f64;
     while began.elapsed() < PATIENCE {
-        let left = trial::count_marks(&mut conn, marks).await?;
+        let (of_accounts, others) = trial::count_marks(&mut conn, marks).await?;
+        let left = of_accounts + others;
         let done = if left > 0 || trial::has_unapplied(&mut conn).await? {
             // Never the whole while something is left.
             (1.0 - left as f64 / all).min(1.0 - 1e-6)
         } else {
             1.0
         };
-        steps.push((done, began.elapsed()));
+        steps.push(Step { done, at: began.elapsed(), both: of_accounts > 0 && others > 0 });
         if done == 1.0 {
             break;
         }
@@ -121,18 +133,25 @@ async fn watch(pool: &PgPool, marks: &[i64], began: Instant) -> anyhow::Result<V
     Ok(steps)
 }
 
-/// When this share was done, between the two looks around it.
-fn reached(steps: &[(f64, Duration)], share: f64) -> Option<f64> {
-    let place = steps.iter().position(|(done, _)| *done >= share)?;
-    let (done, at) = steps.get(place)?;
-    let (done_before, at_before) = steps.get(place.checked_sub(1)?)?;
-    let part = (share - done_before) / (done - done_before).max(f64::EPSILON);
-    Some(at_before.as_secs_f64() + part * at.saturating_sub(*at_before).as_secs_f64())
+/// The drain for as long as both shares had something left, as if that were all. They are drained beside each other,
+/// not at one pace and not at one price: what only one is left of has a pace of its own.
+fn of_both_shares(steps: &[Step]) -> Vec<Step> {
+    let end = steps.iter().position(|step| !step.both).unwrap_or(steps.len());
+    let all = end.checked_sub(1).and_then(|last| steps.get(last)).map_or(1.0, |last| last.done);
+    steps.iter().take(end).map(|step| Step { done: step.done / all, ..*step }).collect()
+}
+
+/// When this part was done, between the two looks around it.
+fn reached(steps: &[Step], part: f64) -> Option<f64> {
+    let place = steps.iter().position(|step| step.done >= part)?;
+    let (step, before) = (steps.get(place)?, steps.get(place.checked_sub(1)?)?);
+    let between = (part - before.done) / (step.done - before.done).max(f64::EPSILON);
+    Some(before.at.as_secs_f64() + between * step.at.saturating_sub(before.at).as_secs_f64())
 }
 
 /// The pace of the last fifth over that of the first. The start of the program is not the first fifth's fault, nor is
 /// it a help to the last: both are counted from one per cent inside.
-fn last_of_first(steps: &[(f64, Duration)]) -> Option<f64> {
+fn last_of_first(steps: &[Step]) -> Option<f64> {
     let first = reached(steps, 0.2)? - reached(steps, 0.01)?;
     let last = reached(steps, 0.99)? - reached(steps, 0.8)?;
     (last > 0.0).then(|| first / last)
@@ -154,8 +173,8 @@ mod tests {
 
     use super::*;
 
-    fn at(done: f64, ms: u64) -> (f64, Duration) {
-        (done, Duration::from_millis(ms))
+    fn at(done: f64, ms: u64) -> Step {
+        Step { done, at: Duration::from_millis(ms), both: true }
     }
 
     #[test]
@@ -175,5 +194,13 @@ mod tests {
         let slowing = [at(0.0, 0), at(0.5, 500), at(0.8, 800), at(1.0, 1_200)];
         assert!((last_of_first(&slowing).unwrap() - 0.5).abs() < 1e-9);
         assert_eq!(last_of_first(&even[..3]), None);
+    }
+
+    #[test]
+    fn what_only_one_share_is_left_of_is_not_compared_with_what_was_done_beside_the_other() {
+        let alone = |done, ms| Step { both: false, ..at(done, ms) };
+        let steps = [at(0.0, 0), at(0.0, 500), at(0.5, 1_000), alone(0.6, 2_000), alone(1.0, 9_000)];
+        assert!((last_of_first(&of_both_shares(&steps)).unwrap() - 1.0).abs() < 1e-9);
+        assert_eq!(last_of_first(&of_both_shares(&steps[3..])), None);
     }
 }
