@@ -95,7 +95,7 @@ pub async fn drop_if_late(
     prepared_at: OffsetDateTime,
 ) -> Result<Option<OffsetDateTime>, FlowError> {
     let now = ctx.clock.now();
-    // The client may still wait for a turn within the rate limit, half a call's time at most.
+    // Those who take no turn beforehand wait for one in the client, half a call's time at most.
     let turn = Duration::try_from(ctx.longest_call / 2).unwrap_or(Duration::ZERO);
     if now - prepared_at <= SEND_WITHIN - turn {
         return Ok(None);

@@ -69,8 +69,8 @@ async fn look(ctx: &Context, id: &AccountId, v2: bool) -> Result<Option<OffsetDa
     let (mut tx, mut rings) = (db::begin(&ctx.pool).await?, Rings::default());
     let waited_for = seen.shown.is_none()
         && !list_open_ids(&mut tx, ctx.livemode, Of::Destinations(&[id.as_str()])).await?.is_empty();
-    let heard_of = accounts::find(&mut tx, ctx.livemode, id.as_str()).await?.is_some();
-    if seen.shown.is_none() && !waited_for && !heard_of {
+    let nobody_asks = seen.shown.is_none() && !waited_for;
+    if nobody_asks && accounts::find(&mut tx, ctx.livemode, id.as_str()).await?.is_none() {
         // Nobody but the caller ever named it: a mistyped id must not become an account.
         return Ok(None);
     }

@@ -68,6 +68,8 @@ pub fn make(schedule: &mut Schedule, rng: &mut Rng, replicas: usize) {
         reorder: rng.bool(),
         delay: Duration::from_millis([0, 0, 100, 300][rng.usize(0..4)]),
     };
+    // Few enough that sends wait for their turn while the world goes on.
+    schedule.rate_per_s = [0, 0, 30, 60][rng.usize(0..4)];
 }
 
 /// What can befall a call that moves money.

@@ -59,6 +59,7 @@ pub async fn play(
             stripe_key: format!("sk_test_replica{number}"),
             secrets: vec![PLATFORM_SECRET.to_owned(), CONNECT_SECRET.to_owned()],
             lease: schedule.lease,
+            rate_per_s: schedule.rate_per_s,
         };
         all.push(Replica::new(orders, &logs.join(format!("replica-{number}.log")), planted));
     }

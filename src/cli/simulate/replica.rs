@@ -43,6 +43,8 @@ pub struct Orders {
     pub secrets: Vec<String>,
     /// How long a claim on a task holds.
     pub lease: Duration,
+    /// How many calls a second all replicas make of Stripe together; 0: as many as they like.
+    pub rate_per_s: u32,
 }
 
 /// The hidden command: serves as ordered until standard input ends, which it does with whoever ordered.
@@ -76,7 +78,7 @@ fn plan(orders: &Orders) -> anyhow::Result<Plan> {
         stripe: ClientConfig {
             base: orders.stripe.clone(),
             secret_key: SecretString::from(orders.stripe_key.clone()),
-            rate_per_s: 0,
+            rate_per_s: orders.rate_per_s,
             timeout: CALL,
             connect_timeout: CALL,
         },

@@ -154,6 +154,8 @@ pub struct Schedule {
     pub delivering: Delivering,
     /// How long the replicas' claims on tasks hold.
     pub lease: Duration,
+    /// How many calls a second they make of Stripe together; 0: as many as they like.
+    pub rate_per_s: u32,
 }
 
 impl Schedule {
@@ -169,7 +171,14 @@ impl Schedule {
     /// The same story with nothing going wrong.
     pub fn without_mess(&self) -> Self {
         let delivering = Delivering { duplicate_every: 0, reorder: false, delay: Duration::ZERO };
-        Self { mishaps: Vec::new(), blows: Vec::new(), delivering, lease: LEASES[0], ..self.clone() }
+        Self {
+            mishaps: Vec::new(),
+            blows: Vec::new(),
+            delivering,
+            lease: LEASES[0],
+            rate_per_s: 0,
+            ..self.clone()
+        }
     }
 
     /// Whether a transfer goes out in the end.
@@ -241,6 +250,7 @@ fn story(seed: u64, rng: &mut Rng) -> Schedule {
         blows: Vec::new(),
         delivering: Delivering { duplicate_every: 0, reorder: false, delay: Duration::ZERO },
         lease: LEASES[0],
+        rate_per_s: 0,
     };
     bring_money(&mut schedule, topups, rng);
     if rng.u8(0..4) == 0 {
