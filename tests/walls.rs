@@ -41,15 +41,17 @@ const MAY_USE: [(&str, &[&str]); 14] = [
 ];
 
 /// Shared floors of the flows: the only files of that room that others of it may use.
-const SHARED_FLOORS: [&str; 12] = [
+const SHARED_FLOORS: [&str; 14] = [
     "account_answer",
     "account_evidence",
     "account_record",
     "account_view",
     "attempt_record",
+    "bell",
     "event_record",
     "order",
     "rings",
+    "together",
     "topup_evidence",
     "topup_record",
     "transfer_evidence",

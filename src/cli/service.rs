@@ -17,8 +17,8 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::domain::account::Policy;
 use crate::domain::limits::{Limits, ReleaseOrder};
+use crate::domain::share::Share;
 use crate::domain::topup::Rule;
-use crate::flows::apply_events::Share;
 use crate::flows::receive::Intake;
 use crate::flows::{Context, Home, catch_up, upkeep};
 use crate::http::{self, AdminKey, AppState, Door, Live, Served, Serving};
@@ -179,7 +179,7 @@ pub async fn start(plan: Plan, clock: Clock) -> anyhow::Result<Running> {
         live,
         closing: stop.clone(),
         metrics: Arc::new(move || metrics.render()),
-        wake: wake.bell(),
+        bell: wake.bell(),
         onboarding: Arc::default(),
         console: Arc::default(),
     };

@@ -29,6 +29,7 @@ pub mod release;
 pub mod return_url;
 pub mod reversal;
 pub mod session;
+pub mod share;
 pub mod task;
 pub mod topup;
 pub mod transfer;

@@ -4,11 +4,8 @@
 //! events' tasks go. What can't be applied among others, and what needs a lease since it may lead to a call, is left
 //! to those who work on one subject at a time.
 
-mod share;
-
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use share::{Part, Share};
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 use tracing::Span;
@@ -19,6 +16,7 @@ use super::topup_evidence::currencies_in;
 use super::topup_record::{self, Told};
 use super::{Context, FlowError, account_evidence, transfer_evidence};
 use crate::domain::ids::{AccountId, TopupId};
+use crate::domain::share::{Part, Share};
 use crate::domain::task::Kind;
 use crate::domain::transfer::Status;
 use crate::store::accounts;
@@ -172,9 +170,9 @@ async fn apply(
     spans: &mut Vec<Span>,
     now: OffsetDateTime,
 ) -> Result<Ends, FlowError> {
-    let keys: Vec<_> = tasks.iter().map(|task| (task.event_id.clone(), task.event_created)).collect();
+    let keys: Vec<_> = tasks.iter().map(|task| (task.id, task.event_created)).collect();
     // Oldest first, so that a burst about one subject leaves no doubt that its order would have spared.
-    let events = outbox::list_by_keys(tx, &keys).await?;
+    let events = outbox::list_by_seqs(tx, &keys).await?;
     let by_id: BTreeMap<i64, &Fresh> = tasks.iter().map(|task| (task.id, task)).collect();
     let mut by_kind: BTreeMap<Kind, BTreeMap<&str, Vec<&StoredEvent>>> = BTreeMap::new();
     for event in &events {
@@ -371,7 +369,6 @@ mod tests {
                 id: 1,
                 kind: "account".to_owned(),
                 subject: "acct_1".to_owned(),
-                event_id: "evt_1".to_owned(),
                 event_created: OffsetDateTime::UNIX_EPOCH,
                 received_at: None,
                 bytes: *bytes,

@@ -3,6 +3,7 @@
 //! Concurrent deliveries share one insert and one commit. The queue in front is bounded by count and by
 //! bytes; past it the sender is told to come back, since Stripe does and memory does not.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -13,8 +14,10 @@ use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot}
 
 use tracing::Instrument as _;
 
+use super::bell::Bell;
 use super::event_record;
 use crate::domain::event::Ourselves;
+use crate::domain::share::Share;
 use crate::planted::{self, Bug};
 use crate::store::db::StoreError;
 use crate::store::outbox::{self, NewEvent, Signed};
@@ -116,19 +119,19 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Opens the door and starts its writers, which signal `rung` after each commit with new events.
+    /// Opens the door and starts its writers, which ring `bell` after each commit with new events.
     pub fn open(
         pool: PgPool,
         secrets: Vec<SigningSecret>,
         tolerance_s: i64,
         ourselves: Arc<RwLock<Ourselves>>,
-        rung: Arc<Notify>,
+        bell: Arc<Bell>,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let waiting = Arc::new(Mutex::new(waiting));
         let at_work = Arc::new(AtWork::default());
         for _ in 0..WRITERS {
-            tokio::spawn(write(pool.clone(), Arc::clone(&waiting), Arc::clone(&at_work), Arc::clone(&rung)));
+            tokio::spawn(write(pool.clone(), Arc::clone(&waiting), Arc::clone(&at_work), Arc::clone(&bell)));
         }
         let budget = Arc::new(Semaphore::new(BUDGET_BYTES));
         Self { secrets: Arc::new(secrets), tolerance_s, ourselves, pool, queue, budget }
@@ -329,17 +332,23 @@ async fn write(
     pool: PgPool,
     waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>,
     at_work: Arc<AtWork>,
-    rung: Arc<Notify>,
+    bell: Arc<Bell>,
 ) {
     loop {
         let Some((Batch { mut rows, .. }, storing)) = gather(&waiting, &at_work).await else { return };
         rows.sort_by(|a, b| a.event.event_id.cmp(&b.event.event_id));
         let (events, answers): (Vec<_>, Vec<_>) =
             rows.into_iter().map(|w| (w.event, (w.answer, w._room))).unzip();
+        let shares: Vec<Share> = events.iter().map(|event| Share::of(event.subject_kind)).collect();
         let outcomes = store(&pool, events).await;
         drop(storing);
-        if outcomes.iter().any(|outcome| matches!(outcome, Ok(Receipt { duplicate: false }))) {
-            rung.notify_one();
+        let is_new =
+            |outcome: &Result<Receipt, ReceiveError>| matches!(outcome, Ok(Receipt { duplicate: false }));
+        let new =
+            shares.into_iter().zip(&outcomes).filter_map(|(share, outcome)| is_new(outcome).then_some(share));
+        let new: BTreeSet<Share> = new.collect();
+        if !new.is_empty() {
+            bell.ring_stored(new);
         }
         for ((answer, _), outcome) in answers.into_iter().zip(outcomes) {
             // A sender that hung up will deliver again and be told that it is a duplicate.

@@ -11,9 +11,9 @@ use tracing::Instrument as _;
 
 use self::book::Created;
 use self::prepare::{Came, Intent, Prepared};
-use self::together::Together;
 use super::attempt_record::{self, Sent};
 use super::rings::Rings;
+use super::together::Together;
 use super::transfer_snapshot::Snapshot;
 use super::{Context, FlowError};
 use crate::domain::ids::TransferId;
@@ -38,7 +38,6 @@ mod look_up;
 mod prepare;
 mod refused;
 mod send;
-mod together;
 
 /// Where the releases of this process meet, to be prepared and booked together.
 #[derive(Debug, Default)]

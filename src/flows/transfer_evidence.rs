@@ -150,7 +150,8 @@ pub async fn record_plain(
     let seen: BTreeMap<&str, (i32, &wire::Transfer)> =
         seen.iter().map(|(id, n, seen)| (id.as_str(), (*n, *seen))).collect();
     let ids: Vec<&str> = seen.keys().copied().collect();
-    let held = transfers::list_unlocked_for_update(tx, &ids, Status::Releasing).await?;
+    let mut held = transfers::list_unlocked_for_update(tx, &ids).await?;
+    held.retain(|transfer| transfer.status == Status::Releasing);
     let mut shares = ledger::list_all_shares(tx, &ids, Place::Reserved).await?;
     let (mut entries, mut changes, mut booked) = (Vec::new(), Vec::new(), BTreeSet::new());
     for transfer in &held {

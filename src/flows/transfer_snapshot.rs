@@ -97,8 +97,7 @@ impl Snapshot {
         transfers: &[&Transfer],
         now: OffsetDateTime,
     ) -> Result<Vec<Self>, StoreError> {
-        let stopped = controls::find_pause(conn, ctx.livemode).await?.is_some_and(|pause| pause.paused);
-        let paused = stopped || heartbeats::is_catching_up(conn, ctx.livemode).await?;
+        let paused = heartbeats::are_releases_stopped(conn, ctx.livemode).await?;
         let destinations: Vec<&str> = transfers.iter().map(|t| t.destination.as_str()).collect();
         let accounts = accounts::list_by_ids(conn, ctx.livemode, &destinations).await?;
         let tied: Vec<&str> = transfers.iter().filter_map(|t| Some(t.topup.as_ref()?.as_str())).collect();

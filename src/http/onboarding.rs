@@ -100,7 +100,7 @@ async fn renew(state: &AppState, ticket: &Ticket) -> Result<Response, Page> {
     match tokio::time::timeout(PATIENCE_FOR_A_LINK, renewing).await.unwrap_or(Err(NotDone::Unanswered)) {
         Ok(link) => Ok(onward(link.url.expose_secret())),
         Err(NotDone::Declined { fault: Fault::Account | Fault::Parameter(_), .. }) => {
-            state.wake.notify_one();
+            state.bell.ring_due();
             Err(Page::barred())
         }
         Err(NotDone::Store(error)) => Err(away(error)),
@@ -189,7 +189,7 @@ async fn admit(
 async fn confirm(state: &AppState, ticket: &Ticket) -> bool {
     let asking = project_account::settle(&state.ctx, &ticket.account);
     let asked = tokio::time::timeout(PATIENCE, asking).await;
-    state.wake.notify_one();
+    state.bell.ring_due();
     matches!(asked, Ok(Ok(())))
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::console::Gate as ConsoleGate;
@@ -15,6 +14,7 @@ use super::error::Problem;
 use super::live::Live;
 use super::onboarding::Limiter as OnboardingLimiter;
 use crate::flows::Context;
+use crate::flows::bell::Bell;
 use crate::flows::receive::Intake;
 use crate::store::views;
 
@@ -64,7 +64,7 @@ pub struct AppState {
     /// Renders all metrics as Prometheus text.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Told after each write, so that this process's worker looks at once.
-    pub wake: Arc<Notify>,
+    pub bell: Arc<Bell>,
     /// How often onboarding's doors lead to Stripe.
     pub onboarding: Arc<OnboardingLimiter>,
     /// How often nobody was let in to the console.

@@ -74,9 +74,6 @@ async fn take_in(state: &Shared, request: Request) -> (&'static str, Result<Json
     };
     match state.intake.receive(room, body, signature.as_deref(), state.ctx.clock.now()).await {
         Ok(Receipt { duplicate }) => {
-            if !duplicate {
-                state.wake.notify_one();
-            }
             let outcome = if duplicate { "duplicate" } else { "stored" };
             (outcome, Ok(Json(Received { received: true, duplicate })))
         }

@@ -15,8 +15,6 @@ pub struct Fresh {
     pub kind: String,
     /// Which one.
     pub subject: String,
-    /// The event's id.
-    pub event_id: String,
     /// The event's `created`.
     pub event_created: OffsetDateTime,
     /// When it came.
@@ -49,7 +47,7 @@ pub async fn claim(
     limit: i64,
 ) -> Result<Vec<Fresh>, StoreError> {
     const SQL: &str = "-- claim_fresh
-        select id, kind, subject, event_id, event_created, received_at, bytes from tasks
+        select id, kind, subject, event_created, received_at, bytes from tasks
         where id >= $3 and livemode = $1 and not alone and token is null and run_at <= $5
             and kind = any ((select $2::text[])::text[])
             and ($7 = 1 or ascii(right(subject, 1)) % $7 = $6)

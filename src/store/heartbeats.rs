@@ -92,6 +92,15 @@ pub async fn is_catching_up(conn: &mut PgConnection, livemode: bool) -> Result<b
     Ok(sqlx::query_scalar(SQL).bind(livemode).fetch_one(conn).await?)
 }
 
+/// Whether nothing may be released in this mode: the emergency stop is on, or the catching up after a restore is not
+/// through.
+pub async fn are_releases_stopped(conn: &mut PgConnection, livemode: bool) -> Result<bool, StoreError> {
+    const SQL: &str = "-- are_releases_stopped
+        select exists (select from release_controls where livemode = $1 and paused)
+            or exists (select from heartbeats where livemode = $1 and catch_up_from is not null)";
+    Ok(sqlx::query_scalar(SQL).bind(livemode).fetch_one(conn).await?)
+}
+
 /// Notes how far it has come, or with no `after` that it is done; false where it was started anew meanwhile.
 pub async fn record_progress(
     conn: &mut PgConnection,

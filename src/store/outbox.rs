@@ -229,6 +229,21 @@ pub async fn list_by_keys(
     Ok(sqlx::query_as(SQL).bind(ids).bind(times).fetch_all(conn).await?)
 }
 
+/// The same by their seqs: those that came one after another lie side by side, however large the table is.
+pub async fn list_by_seqs(
+    conn: &mut PgConnection,
+    keys: &[(i64, OffsetDateTime)],
+) -> Result<Vec<StoredEvent>, StoreError> {
+    const SQL: &str = "-- list_by_seqs
+        select o.event_id, o.created, o.seq, o.kind, o.type, o.api_version, o.payload, o.after_seq
+        from unnest((select $1::bigint[]), (select $2::timestamptz[])) as k (seq, created)
+        join outbox o on o.seq = k.seq and o.created = k.created
+        order by o.created, o.seq";
+    let query =
+        sqlx::query_as(SQL).bind(column(keys, |(seq, _)| *seq)).bind(column(keys, |(_, created)| *created));
+    Ok(query.fetch_all(conn).await?)
+}
+
 /// Makes the weekly partitions around this instant; returns how many were new. Whoever holds the outbox in use is not
 /// waited for, since all deliveries would wait behind this: that is an error to try again after. In a transaction of its
 /// own, since it locks the table until that ends.

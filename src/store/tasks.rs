@@ -7,7 +7,7 @@ use sqlx::types::Uuid;
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{FromRow, PgConnection};
 
-use super::db::StoreError;
+use super::db::{StoreError, column};
 use crate::domain::task::Kind;
 
 /// The channel on which processes tell each other that something is due.
@@ -162,6 +162,47 @@ pub async fn finish(
         .fetch_one(conn)
         .await?;
     Ok(usize::try_from(done).is_ok_and(|done| done == lease.ids.len()))
+}
+
+/// How a claimed row ends.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    /// The row.
+    pub id: i64,
+    /// What fences off whoever held it before.
+    pub token: Uuid,
+    /// When it is to run again; otherwise it goes, unless it was rung meanwhile.
+    pub again_at: Option<OffsetDateTime>,
+}
+
+/// Ends the work on many rows like [`finish`]; tells of each whether it was ended. One whose lease was lost is not, nor
+/// is one that somebody else has locked: whoever locks many must not wait for another who does.
+pub async fn finish_each(
+    conn: &mut PgConnection,
+    ends: &[End],
+    now: OffsetDateTime,
+) -> Result<Vec<bool>, StoreError> {
+    const SQL: &str = "-- finish_each
+        with held as materialized (
+            select t.id, least(t.next_at, e.again_at) as again_at
+            from unnest($1::bigint[], $2::uuid[], $3::timestamptz[]) as e (id, token, again_at) join tasks t using (id, token)
+            where t.run_at > $4 order by t.id for update of t skip locked
+        ), gone as (
+            delete from tasks using held where tasks.id = held.id and held.again_at is null returning tasks.id
+        ), again as (
+            update tasks set token = null, holder = null, run_at = held.again_at, next_at = null, attempts = 0, failure = null,
+                not_before = null
+            from held where tasks.id = held.id and held.again_at is not null returning tasks.id
+        )
+        select id from gone union all select id from again";
+    let done: Vec<i64> = sqlx::query_scalar(SQL)
+        .bind(column(ends, |end| end.id))
+        .bind(column(ends, |end| end.token))
+        .bind(column(ends, |end| end.again_at))
+        .bind(now)
+        .fetch_all(conn)
+        .await?;
+    Ok(ends.iter().map(|end| done.contains(&end.id)).collect())
 }
 
 /// Gives the rows back after a failure, due again at `run_at` or when they are rung, but never before

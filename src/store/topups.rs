@@ -246,6 +246,9 @@ pub async fn list_by_ids(
 ) -> Result<BTreeMap<String, Topup>, StoreError> {
     const SQL: &str = "-- list_topups_by_ids
         select * from topups where livemode = $1 and topup = any ((select $2::text[])::text[])";
+    if topups.is_empty() {
+        return Ok(BTreeMap::new());
+    }
     let rows: Vec<Row> = sqlx::query_as(SQL).bind(livemode).bind(topups).fetch_all(conn).await?;
     Ok(rows.into_iter().map(|mut row| (std::mem::take(&mut row.topup), row.read())).collect())
 }

@@ -121,20 +121,17 @@ pub async fn find_for_update(conn: &mut PgConnection, id: &str) -> Result<Option
     row.map(Row::read).transpose()
 }
 
-/// Those of these transfers with this status, locked; one that somebody else has locked is left out.
+/// These transfers, locked; one that somebody else has locked is left out.
 pub async fn list_unlocked_for_update(
     conn: &mut PgConnection,
     ids: &[&str],
-    status: Status,
 ) -> Result<Vec<Transfer>, StoreError> {
-    // By their ids alone: asked for the status as well, Postgres may read all that have it, in the order of their ids.
+    // By their ids alone: asked for a status as well, Postgres may read all that have it, in the order of their ids.
     const SQL: &str = "-- list_unlocked_for_update
         select * from transfers where id = any ((select $1::text[])::text[])
         order by id for no key update skip locked";
     let rows: Vec<Row> = sqlx::query_as(SQL).bind(ids).fetch_all(conn).await?;
-    let mut transfers = rows.into_iter().map(Row::read).collect::<Result<Vec<_>, _>>()?;
-    transfers.retain(|transfer| transfer.status == status);
-    Ok(transfers)
+    rows.into_iter().map(Row::read).collect()
 }
 
 /// Our transfer with this id at Stripe.

@@ -34,6 +34,11 @@ impl Work {
     pub fn of_events(&self) -> bool {
         !self.events.is_empty()
     }
+
+    /// Whether it may store fresh events: those that Stripe tells of when it is asked.
+    pub fn may_store_events(&self) -> bool {
+        matches!(self.kind, Kind::Backfill | Kind::Reconcile)
+    }
 }
 
 /// Does the work; returns when to do it again.

@@ -15,9 +15,10 @@ use uuid::Uuid;
 use super::dispatch::{self, Work};
 use super::wake::{POLL, Wake};
 use crate::domain::task::{AfterFailure, Kind, after_failure};
+use crate::flows::together::Together;
 use crate::flows::{Context, FlowError};
 use crate::store::db::StoreError;
-use crate::store::tasks::{self, Claimed, Lease};
+use crate::store::tasks::{self, Claimed, End, Lease};
 use crate::trail;
 
 /// How the driver runs.
@@ -39,7 +40,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            concurrency: 16,
+            concurrency: 32,
             lease: time::Duration::seconds(90),
             lease_margin: time::Duration::seconds(20),
             drain: Duration::from_secs(40),
@@ -69,6 +70,7 @@ const ROWS_PER_PLACE: usize = 8;
 pub async fn run(ctx: Context, settings: Settings, wake: Wake, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(settings.concurrency));
     let under_way = TaskTracker::new();
+    let ends = Arc::new(Together::default());
     while !stop.is_cancelled() {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
         drop(place);
@@ -95,12 +97,13 @@ pub async fn run(ctx: Context, settings: Settings, wake: Wake, stop: Cancellatio
                 give_back(&ctx, &work).await;
                 continue;
             }
-            let (ctx, wake, room) = (ctx.clone(), wake.clone(), settings.room(ctx.longest_call));
+            let (ctx, wake, ends) = (ctx.clone(), wake.clone(), Arc::clone(&ends));
+            let room = settings.room(ctx.longest_call);
             under_way.spawn(async move {
-                perform(&ctx, &work, room).instrument(span_of(&work)).await;
+                perform(&ctx, &work, room, &ends).instrument(span_of(&work)).await;
                 drop(place);
-                // What it rang for may be due now.
-                wake.ring();
+                // What it rang for, or stored, may be due now.
+                if work.may_store_events() { wake.ring() } else { wake.ring_due() }
             });
         }
     }
@@ -187,7 +190,7 @@ fn span_of(work: &Work) -> Span {
     span
 }
 
-async fn perform(ctx: &Context, work: &Work, room: time::Duration) {
+async fn perform(ctx: &Context, work: &Work, room: time::Duration, ends: &Ends) {
     if work.leased_until < ctx.clock.now() + room {
         // It waited for a place so long that its lease might end during a call: claim it anew.
         give_back(ctx, work).await;
@@ -211,7 +214,7 @@ async fn perform(ctx: &Context, work: &Work, room: time::Duration) {
         Err(panic) => Err(FlowError::Unreadable(format!("the program failed on it: {panic}"))),
     };
     let recorded = match outcome {
-        Ok(again_at) => finish(ctx, work, again_at).await,
+        Ok(again_at) => finish_with_others(ctx, work, again_at, ends).await,
         Err(FlowError::LeaseLost) => {
             tracing::info!("the lease was lost; somebody else goes on");
             Ok(())
@@ -222,6 +225,34 @@ async fn perform(ctx: &Context, work: &Work, room: time::Duration) {
         // The lease runs out and the work is done again, which does no harm.
         tracing::warn!(%error, "the end of a task could not be recorded");
     }
+}
+
+/// Where pieces of work that end at the same moment meet: one commit for all of them.
+type Ends = Together<End, bool>;
+
+/// Together with what ends at the same moment, or alone where that does not do.
+async fn finish_with_others(
+    ctx: &Context,
+    work: &Work,
+    again_at: Option<OffsetDateTime>,
+    ends: &Ends,
+) -> Result<(), StoreError> {
+    if let [id] = work.lease.ids[..] {
+        let all = async |ends: &[End]| {
+            let finished = async {
+                let mut conn = ctx.pool.acquire().await?;
+                tasks::finish_each(&mut conn, ends, ctx.clock.now()).await
+            };
+            finished.await.unwrap_or_else(|error: StoreError| {
+                tracing::debug!(%error, "tasks could not be finished together; each is finished alone");
+                vec![false; ends.len()]
+            })
+        };
+        if ends.join(End { id, token: work.lease.token, again_at }, all).await == Some(true) {
+            return Ok(());
+        }
+    }
+    finish(ctx, work, again_at).await
 }
 
 async fn finish(ctx: &Context, work: &Work, again_at: Option<OffsetDateTime>) -> Result<(), StoreError> {

@@ -8,7 +8,8 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::wake::{POLL, Wake};
-use crate::flows::apply_events::{self, Part, Share, Taken};
+use crate::domain::share::{Part, Share};
+use crate::flows::apply_events::{self, Taken};
 use crate::flows::{Context, FlowError};
 
 /// How far behind the last one found it looks: ids are handed out before their rows are committed, by a few batches
@@ -94,6 +95,7 @@ pub async fn run(ctx: Context, share: Share, wake: Wake, stop: CancellationToken
     while !stop.is_cancelled() {
         let began = Instant::now();
         let from_id = mark.at(began);
+        wake.forget_fresh(share);
         match look(&ctx, share, backlog, from_id).await {
             Ok(taken) => {
                 let took = began.elapsed();

@@ -7,13 +7,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::flows::apply_events::Share;
+use crate::domain::share::Share;
+use crate::flows::bell::Bell;
 use crate::store::{db::StoreError, tasks};
 
 /// The longest time a due task can go unnoticed when every signal was lost.
@@ -26,10 +28,8 @@ const COALESCE: Duration = Duration::from_millis(5);
 pub struct Wake {
     /// Tells this process's notifications from those of others.
     ourselves: Arc<str>,
+    bell: Arc<Bell>,
     due: Arc<Notify>,
-    fresh: Arc<[Notify; Share::ALL.len()]>,
-    rung: Arc<Notify>,
-    outgoing: Arc<Notify>,
     signals: watch::Sender<u64>,
 }
 
@@ -37,19 +37,17 @@ impl Default for Wake {
     fn default() -> Self {
         Self {
             ourselves: Uuid::new_v4().simple().to_string().into(),
+            bell: Arc::default(),
             due: Arc::default(),
-            fresh: Arc::default(),
-            rung: Arc::default(),
-            outgoing: Arc::default(),
             signals: watch::Sender::default(),
         }
     }
 }
 
 impl Wake {
-    /// What a writer signals after it has committed something due.
-    pub fn bell(&self) -> Arc<Notify> {
-        Arc::clone(&self.rung)
+    /// What a writer rings after it has committed something.
+    pub fn bell(&self) -> Arc<Bell> {
+        Arc::clone(&self.bell)
     }
 
     /// Changes with every signal, from this process or another: for those who only look.
@@ -57,14 +55,15 @@ impl Wake {
         self.signals.subscribe()
     }
 
-    /// Signals that something is due.
+    /// Signals that something is due, fresh events or else.
     pub fn ring(&self) {
-        self.rung.notify_one();
+        self.bell.ring_stored(Share::ALL);
+        self.bell.ring_due();
     }
 
     /// Signals that something may be due, but no fresh events: who applies those would find nothing new.
     pub fn ring_due(&self) {
-        self.outgoing.notify_one();
+        self.bell.ring_due();
     }
 
     /// Waits for a signal that something may be due, at most `patience`.
@@ -74,7 +73,12 @@ impl Wake {
 
     /// Waits for a signal that fresh events may be there, for the one who takes this share of them.
     pub async fn wait_fresh(&self, share: Share) {
-        let _ = tokio::time::timeout(POLL, self.fresh[share as usize].notified()).await;
+        let _ = tokio::time::timeout(POLL, self.bell.fresh(share)).await;
+    }
+
+    /// Forgets the signal for fresh events of this share: whoever looks from now on sees what it was for.
+    pub fn forget_fresh(&self, share: Share) {
+        let _ = self.bell.fresh(share).now_or_never();
     }
 
     fn pass_on(&self) {
@@ -82,25 +86,16 @@ impl Wake {
         self.signals.send_modify(|signals| *signals = signals.wrapping_add(1));
     }
 
-    fn pass_on_fresh(&self) {
-        self.fresh.iter().for_each(Notify::notify_one);
-    }
-
     /// Passes signals on until cancelled: from this process to its own worker and to others, and from
     /// others to this one's. A lost connection is made again; polling covers the gap.
     pub async fn run(self, pool: PgPool, stop: CancellationToken) {
-        // Deliveries are applied at once, whatever came a moment ago.
-        let inside = async {
-            loop {
-                self.rung.notified().await;
-                self.pass_on_fresh();
-                self.outgoing.notify_one();
-            }
-        };
         let outward = async {
             loop {
-                self.outgoing.notified().await;
-                self.pass_on();
+                tokio::select! {
+                    // Here, those who apply deliveries have been told already, and nobody else has to do with them.
+                    () = self.bell.stored() => {}
+                    () = self.bell.due() => self.pass_on(),
+                }
                 if let Err(error) = self.announce(&pool).await {
                     tracing::debug!(%error, "other processes were not notified");
                 }
@@ -117,7 +112,6 @@ impl Wake {
         };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = inside => {}
             () = outward => {}
             () = inward => {}
         }
@@ -129,7 +123,7 @@ impl Wake {
         // Whatever was due before the listener was armed is looked for now.
         loop {
             self.pass_on();
-            self.pass_on_fresh();
+            self.bell.ring_fresh(Share::ALL);
             while listener.recv().await?.payload() == &*self.ourselves {}
         }
     }

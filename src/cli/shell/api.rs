@@ -11,7 +11,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, Request, StatusCode};
 use serde_json::{Map, Value};
 use sqlx::PgPool;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -22,6 +22,7 @@ use crate::cli::database::{self, Database};
 use crate::cli::{Failed, serve, service, settings};
 use crate::clock::Clock;
 use crate::config::Flags;
+use crate::flows::bell::Bell;
 use crate::flows::receive::Intake;
 use crate::flows::{Actor, Context, upkeep};
 use crate::http::{self, AppState, Door, Live};
@@ -115,7 +116,7 @@ impl Api {
     async fn open(flags: &Flags, needs: Needs) -> Result<Self, Failed> {
         let (ctx, database) = open(flags, needs).await?;
         let pool = ctx.pool.clone();
-        let bell = Arc::new(Notify::new());
+        let bell = Arc::new(Bell::default());
         // Nothing is delivered here: there are no secrets, and no route that leads to it.
         let ourselves = Arc::new(RwLock::default());
         let intake = Intake::open(pool.clone(), Vec::new(), 0, ourselves, Arc::clone(&bell));
@@ -131,7 +132,7 @@ impl Api {
             live,
             closing,
             metrics,
-            wake: bell,
+            bell,
             onboarding,
             console,
         };

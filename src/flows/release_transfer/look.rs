@@ -9,22 +9,12 @@ use crate::domain::forecast;
 use crate::domain::limits::next_day;
 use crate::domain::reason::Reason;
 use crate::domain::task::Kind;
-use crate::domain::transfer::Status;
 use crate::flows::rings::Rings;
 use crate::flows::transfer_snapshot::Snapshot;
-use crate::store::db;
 use crate::store::transfers::{self, Transfer, going_on};
 
 /// By a transfer's id, when to look at it again without being rung.
 pub(super) type Again = BTreeMap<String, Option<OffsetDateTime>>;
-
-/// Looks at those of these that wait and that nobody else has locked.
-pub(super) async fn all(ctx: &Context, ids: &[&str]) -> Result<Again, FlowError> {
-    let mut tx = db::begin(&ctx.pool).await?;
-    let mut waiting = transfers::list_unlocked_for_update(&mut tx, ids, Status::Waiting).await?;
-    waiting.retain(|transfer| transfer.livemode == ctx.livemode);
-    if waiting.is_empty() { Ok(Again::new()) } else { evaluate(tx, ctx, &waiting).await }
-}
 
 /// Looks at waiting transfers that the transaction has locked, and ends it.
 pub(super) async fn evaluate(mut tx: Tx, ctx: &Context, waiting: &[Transfer]) -> Result<Again, FlowError> {

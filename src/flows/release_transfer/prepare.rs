@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::{Context, FlowError, look, next_step};
+use super::look::Again;
+use super::{Context, FlowError, Tx, look, next_step};
 use crate::domain::ids::TransferId;
 use crate::domain::money::Currency;
 use crate::domain::reason::Reason;
@@ -54,14 +55,17 @@ pub enum Came {
 pub(super) async fn all(ctx: &Context, intents: &[Intent]) -> Vec<Came> {
     let alone =
         |error: &FlowError| tracing::debug!(%error, "transfers could not go on together; each does alone");
+    let (mut looked, mut prepared) = (Again::new(), BTreeMap::new());
     let ids: Vec<&str> = intents.iter().map(|intent| intent.id.as_str()).collect();
-    let mut looked = look::all(ctx, &ids).await.inspect_err(alone).unwrap_or_default();
-    let left: Vec<&Intent> =
-        intents.iter().filter(|intent| !looked.contains_key(intent.id.as_str())).collect();
-    let mut prepared = match left.is_empty() {
-        true => BTreeMap::new(),
-        false => prepare(ctx, &left).await.inspect_err(alone).unwrap_or_default(),
-    };
+    if let Ok(Locked { tx, waiting, under_way }) = lock(ctx, &ids).await.inspect_err(alone) {
+        if waiting.is_empty() {
+            prepared = prepare(tx, ctx, intents, under_way).await.inspect_err(alone).unwrap_or_default();
+        } else {
+            looked = look::evaluate(tx, ctx, &waiting).await.inspect_err(alone).unwrap_or_default();
+            let ids: Vec<&str> = under_way.iter().map(|transfer| transfer.id.as_str()).collect();
+            prepared = prepare_anew(ctx, intents, &ids).await.inspect_err(alone).unwrap_or_default();
+        }
+    }
     let came = |intent: &Intent| match looked.remove(intent.id.as_str()) {
         Some(again_at) => Came::Looked(again_at),
         None => {
@@ -71,11 +75,41 @@ pub(super) async fn all(ctx: &Context, intents: &[Intent]) -> Vec<Came> {
     intents.iter().map(came).collect()
 }
 
-async fn prepare(ctx: &Context, intents: &[&Intent]) -> Result<BTreeMap<String, Prepared>, FlowError> {
-    let ids: Vec<&str> = intents.iter().map(|intent| intent.id.as_str()).collect();
+/// Those of these transfers that nobody else has locked, under a transaction's lock.
+struct Locked {
+    tx: Tx,
+    waiting: Vec<Transfer>,
+    under_way: Vec<Transfer>,
+}
+
+async fn lock(ctx: &Context, ids: &[&str]) -> Result<Locked, FlowError> {
     let mut tx = db::begin(&ctx.pool).await?;
-    let mut transfers = transfers::list_unlocked_for_update(&mut tx, &ids, Status::Releasing).await?;
+    let mut transfers = transfers::list_unlocked_for_update(&mut tx, ids).await?;
     transfers.retain(|transfer| transfer.livemode == ctx.livemode);
+    let waiting = transfers.extract_if(.., |transfer| transfer.status == Status::Waiting).collect();
+    transfers.retain(|transfer| transfer.status == Status::Releasing);
+    Ok(Locked { tx, waiting, under_way: transfers })
+}
+
+/// Prepares them in a transaction of their own.
+async fn prepare_anew(
+    ctx: &Context,
+    intents: &[Intent],
+    ids: &[&str],
+) -> Result<BTreeMap<String, Prepared>, FlowError> {
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let Locked { tx, under_way, .. } = lock(ctx, ids).await?;
+    prepare(tx, ctx, intents, under_way).await
+}
+
+async fn prepare(
+    mut tx: Tx,
+    ctx: &Context,
+    intents: &[Intent],
+    transfers: Vec<Transfer>,
+) -> Result<BTreeMap<String, Prepared>, FlowError> {
     if transfers.is_empty() {
         return Ok(BTreeMap::new());
     }
@@ -104,7 +138,7 @@ async fn prepare(ctx: &Context, intents: &[&Intent]) -> Result<BTreeMap<String, 
 /// Keeps those whose leases hold; after the accounts, since whoever changes one rings its transfers while holding it.
 async fn hold(
     tx: &mut PgConnection,
-    intents: &[&Intent],
+    intents: &[Intent],
     ready: &mut Vec<Prepared>,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {

@@ -55,7 +55,7 @@ pub(in crate::http) async fn create(
     let sum = (amount_minor, currency);
     let shown = |adjustment: &views::Adjustment| body_of(&Adjustment::of(adjustment));
     let ordered = adjust_funds::adjust(&state.ctx, &actor, once.as_ref(), sum, &reason, shown).await?;
-    state.wake.notify_one();
+    state.bell.ring_due();
     told(ordered)
 }
 

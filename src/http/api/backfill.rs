@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::{body_of, told};
+use crate::domain::share::Share;
 use crate::flows::backfill::{self, Progress};
 use crate::flows::order::{Answer, Claimed, claim};
 use crate::http::auth::Operator;
@@ -68,7 +69,8 @@ pub(in crate::http) async fn create(
     }
     let body = body_of(&Backfill::of(&progress, problem));
     let ordered = backfill::end(ctx, claim, &progress, Answer { status: 200, body }).await?;
-    state.wake.notify_one();
+    state.bell.ring_stored(Share::ALL);
+    state.bell.ring_due();
     told(ordered)
 }
 

@@ -110,7 +110,7 @@ pub(in crate::http) async fn replay(
     no_fields(body)?;
     let shown = |event: &views::Event| body_of(&Event::of(event));
     let ordered = operate::replay(&state.ctx, &actor, once.as_ref(), &id, shown).await;
-    state.wake.notify_one();
+    state.bell.ring_due();
     told(ordered.map_err(|error| match error {
         OperateError::NotFound => Problem::event_unknown(),
         other => other.into(),

@@ -80,7 +80,7 @@ pub(in crate::http) async fn create(
         NotDone::Declined { fault: Fault::Parameter(param), message, .. } => declined(&param, message),
         other => other.into(),
     })?;
-    state.wake.notify_one();
+    state.bell.ring_due();
     let shown = OnboardingLink {
         url: link.url.expose_secret().to_owned(),
         expires_at: Instant::maybe(link.expires_at),

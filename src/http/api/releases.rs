@@ -77,7 +77,7 @@ async fn set(
         body_of(&Stop { paused: pause.paused, reason: pause.cause.clone(), by, at: Instant::of(pause.at) })
     };
     let ordered = operate::set_pause(&state.ctx, &actor, once, cause, reason, shown).await?;
-    state.wake.notify_one();
+    state.bell.ring_due();
     told(ordered)
 }
 

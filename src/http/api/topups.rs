@@ -56,7 +56,7 @@ pub(in crate::http) async fn create(
     let request = request::read(body)?;
     let render = Render { topup: shown::topup, unknown: shown::ordered };
     let ordered = request_topup::create(&state.ctx, &actor, &once, request, render).await?;
-    state.wake.notify_one();
+    state.bell.ring_due();
     told(ordered)
 }
 
@@ -89,7 +89,7 @@ pub(in crate::http) async fn cancel(
     fields.finish(Some(()))?;
     let (once, reason) = (once.as_ref(), reason.as_deref());
     let ordered = cancel_topup::cancel(&state.ctx, &actor, once, &id, reason, shown::topup).await?;
-    state.wake.notify_one();
+    state.bell.ring_due();
     told(ordered)
 }
 

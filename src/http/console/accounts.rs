@@ -250,7 +250,7 @@ pub(in crate::http) async fn make_link(
         open_until: OffsetDateTime::UNIX_EPOCH,
     };
     let link = onboard::make_link(&state.ctx, &visitor.actor, ticket).await?;
-    state.wake.notify_one();
+    state.bell.ring_due();
     page(&Link {
         frame: visitor.frame(Section::Accounts, "The onboarding link"),
         id,

@@ -261,7 +261,7 @@ pub(in crate::http) async fn replay(
     let id = EventId::parse(&id).map_err(|_| Problem::event_unknown())?;
     let once = form.once();
     let ordered = operate::replay(&state.ctx, &visitor.actor, once.as_ref(), &id, kept).await;
-    state.wake.notify_one();
+    state.bell.ring_due();
     match ordered.map_err(known)? {
         Ordered::Answer(_) => Ok(onward(&format!("/console/events/{id}?done=replay"))),
         Ordered::KeyReused => Err(Problem::key_reused()),

@@ -286,7 +286,7 @@ async fn set(
     // The answer is kept for a form that is sent twice; nobody reads it.
     let kept = |pause: &Pause| json!({"paused": pause.paused});
     let ordered = operate::set_pause(&state.ctx, &visitor.actor, once.as_ref(), cause, reason, kept).await?;
-    state.wake.notify_one();
+    state.bell.ring_due();
     match ordered {
         Ordered::Answer(_) => Ok(()),
         Ordered::KeyReused => Err(Problem::key_reused()),

@@ -262,7 +262,7 @@ pub(in crate::http) async fn cancel(
     let (once, reason) = (form.once(), form.text("reason", 500)?);
     let (once, reason) = (once.as_ref(), reason.as_deref());
     let ordered = cancel_topup::cancel(&state.ctx, &visitor.actor, once, &id, reason, kept).await?;
-    state.wake.notify_one();
+    state.bell.ring_due();
     match ordered {
         Ordered::Answer(_) => Ok(onward(&format!("/console/topups/{id}?done=cancel"))),
         Ordered::KeyReused => Err(Problem::key_reused()),

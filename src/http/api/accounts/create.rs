@@ -91,7 +91,7 @@ pub(in crate::http) async fn create(
         }
         other => other.into(),
     })?;
-    state.wake.notify_one();
+    state.bell.ring_due();
     told(ordered)
 }
 

@@ -68,7 +68,7 @@ pub(in crate::http) async fn one(
     if refresh {
         tracing::info!(account = %id, by = pass.actor.id, "asked to fetch an account");
         project_account::refresh(&state.ctx, &id).await?;
-        state.wake.notify_one();
+        state.bell.ring_due();
     }
     let account = match wait {
         None => get(&state, &id).await?,

@@ -44,7 +44,7 @@ pub(in crate::http) async fn create(
     let request = request::read(body)?;
     refuse_other_currencies(&state, &[(String::new(), &request)], &once.key).await?;
     let requested = request_transfer::create(&state.ctx, &actor, &once, request, shown::transfer).await?;
-    state.wake.notify_one();
+    state.bell.ring_due();
     told(requested)
 }
 
@@ -88,7 +88,7 @@ pub(in crate::http) async fn create_batch(
         }
         other => other.into(),
     })?;
-    state.wake.notify_one();
+    state.bell.ring_due();
     told(requested)
 }
 

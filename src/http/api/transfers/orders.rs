@@ -88,7 +88,7 @@ pub(in crate::http) async fn reverse(
     let request = fields.finish(Some(take_back::Request { amount_minor, reason }))?;
     let ordered =
         take_back::reverse(&state.ctx, &actor, once.as_ref(), &id, &request, shown::reversed).await?;
-    state.wake.notify_one();
+    state.bell.ring_due();
     told(ordered)
 }
 
@@ -120,6 +120,6 @@ async fn carry_out(
     let (once, reason) = (once.as_ref(), reason.as_deref());
     let ordered =
         control_transfer::control(&state.ctx, actor, once, &id, control, reason, shown::transfer).await?;
-    state.wake.notify_one();
+    state.bell.ring_due();
     told(ordered)
 }

@@ -166,7 +166,7 @@ pub(in crate::http) async fn order(
             take_back::reverse(&state.ctx, &visitor.actor, once.as_ref(), id, &request, kept).await?
         }
     };
-    state.wake.notify_one();
+    state.bell.ring_due();
     match ordered {
         Ordered::Answer(_) => Ok(onward(&format!("/console/transfers/{id}?done={word}"))),
         Ordered::KeyReused => Err(Problem::key_reused()),

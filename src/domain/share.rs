@@ -4,7 +4,7 @@ use crate::domain::task::Kind;
 
 /// Whose events one who applies them takes. Accounts are locked apart from money: two who share the events like this
 /// never wait for each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Share {
     /// Those about accounts.
     Accounts,
@@ -25,10 +25,14 @@ impl Share {
         (0..of).map(move |nth| Part { nth, of })
     }
 
-    /// One of a kind that this version does not know waits for one that does.
-    pub(super) fn kinds(self) -> Vec<&'static str> {
-        let is_mine = |kind: &Kind| (*kind == Kind::Account) == (self == Self::Accounts);
-        Kind::ALL.into_iter().filter(is_mine).map(Kind::as_str).collect()
+    /// Whose an event of this kind is.
+    pub fn of(kind: Option<&str>) -> Self {
+        if kind == Some(Kind::Account.as_str()) { Self::Accounts } else { Self::Others }
+    }
+
+    /// The kinds it is made of. One that this version does not know is in none, and waits for one that does.
+    pub fn kinds(self) -> Vec<&'static str> {
+        Kind::ALL.into_iter().map(Kind::as_str).filter(|kind| Self::of(Some(kind)) == self).collect()
     }
 }
 
